@@ -8,8 +8,8 @@ threshold. No anomaly is needed, and no label.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -18,16 +18,19 @@ from dagtrain import nn
 from dagtrain.arguments import fraction, whole
 from dagtrain.arguments import seed as checked_seed
 from dagtrain.data import moments, windows
-from dagtrain.data.check import check_dtype
-from dagtrain.data.tables import header_of, to_array
-from dagtrain.errors import ArgumentError, DataError, ShapeError
+from dagtrain.data.tables import header_of
+from dagtrain.errors import ArgumentError, CheckpointError, DataError, ShapeError
 from dagtrain.graph import Array
 from dagtrain.report.table import plural
+from dagtrain.series import saving
+from dagtrain.series.rows import finite, opened
 from dagtrain.series.threshold import FEWEST, checked_risk, tail_threshold
-from dagtrain.train import Trainer
+from dagtrain.train import Trainer, load
 
 __all__ = ["AutoencodingDetector", "Detector", "RecurrentDetector"]
 
+_NUMBERS = ("mean", "scale", "centre", "white")
+"""What scales rows and judges residuals."""
 _PIECE = 4096
 """Windows whose reconstructions are in memory at once."""
 
@@ -83,7 +86,7 @@ class Detector(ABC):
             Before anything is learnt: if the series has a gap, or too few rows for the threshold.
         """
         header = header_of(series)
-        series = _opened(series)
+        series = opened(series)
         held = int(self.held_out * len(series))
         cut, needed = len(series) - held, max(FEWEST, self.least_rows + 1)
         if held < needed:
@@ -91,9 +94,9 @@ class Detector(ABC):
                 f"a series of {len(series)} rows leaves {held} for the threshold by held_out={self.held_out}, and it needs {needed}: give "
                 "more rows, or a larger share."
             )
-        later = _finite(np.asarray(series[cut:]), cut)
+        later = finite(np.asarray(series[cut:]), cut)
         if isinstance(series, np.ndarray):
-            _finite(series[:cut])
+            finite(series[:cut])
         statistics = moments(series[:cut])
         self._header = header
         self._mean, self._scale = statistics.mean, np.sqrt(statistics.variance) + 1e-9
@@ -120,14 +123,14 @@ class Detector(ABC):
     def _checked(self, series: Any) -> Array:
         if self._mean is None:
             raise ArgumentError("the detector has learnt nothing yet: call fit(series) first.")
-        array = np.asarray(_opened(series, self._header))
+        array = np.asarray(opened(series, self._header))
         if array.shape[1] != len(self._mean):
             raise ShapeError(f"the detector learnt from {plural(len(self._mean), 'channel')}, and the series has the shape {array.shape}.")
         if len(array) < self.least_rows:
             raise DataError(
                 f"the detector needs {plural(self.least_rows, 'row')} to judge one, and the series has {len(array)}: give more of them."
             )
-        return _finite(array)
+        return finite(array)
 
     def _scaled(self, series: Any) -> Any:
         return ((series - self._mean) / self._scale).astype(np.float32)
@@ -143,27 +146,6 @@ class Detector(ABC):
         rows = np.arange(len(squares))
         low, high = np.maximum(rows - self.smooth // 2, 0), np.minimum(rows + (self.smooth + 1) // 2, len(squares))
         return np.asarray((sums[high] - sums[low]) / (high - low))
-
-
-def _opened(series: Any, header: Sequence[str] = ()) -> Any:
-    """Rows and channels as a NumPy or dask array; the columns of a table in the order of the header."""
-    if hasattr(series, "to_dask_array"):
-        raise DataError("a series of dask is an array of known length: give series.to_dask_array(lengths=True).")
-    array = series if hasattr(series, "__dask_graph__") else to_array("the series", series, header)
-    if array.ndim != 2:
-        hint = " Of one channel it is series[:, None]." if array.ndim == 1 else ""
-        raise ShapeError(f"a series is an array of rows and channels, got the shape {array.shape}.{hint}")
-    check_dtype("the series", array.dtype)
-    if np.isnan(array.shape[0]):
-        raise DataError("the blocks of the series have unknown lengths: call .compute_chunk_sizes() first.")
-    return array
-
-
-def _finite(rows: Array, first: int = 0) -> Array:
-    """The rows, of which the first has this number in the series; DataError if one is not finite."""
-    if not (finite := np.isfinite(rows).all(axis=1)).all():
-        raise DataError(f"row {first + int(np.argmin(finite))} of the series is not finite: fill its gaps, or call the row anomalous.")
-    return rows
 
 
 class _Network(Detector):
@@ -198,15 +180,45 @@ class _Network(Detector):
         self.trainer.fit(x, y, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
 
     def _predicted(self, x: Any) -> Array:
-        assert self.trainer is not None
-        return np.asarray(self.trainer.predict(x))
+        return np.asarray(self._fitted.predict(x))
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the parameters; equal fingerprints mean equal bits."""
+        return self._fitted.state.fingerprint
+
+    @property
+    def _fitted(self) -> Trainer:
         if self.trainer is None:
             raise ArgumentError("the detector has learnt nothing yet: call fit(series) first.")
-        return self.trainer.state.fingerprint
+        return self.trainer
+
+    def save(self, path: Any) -> None:
+        """Write the fitted detector to a folder or fsspec address; an older one there counts until the new one is whole."""
+        trainer, names = self._fitted, inspect.signature(type(self)).parameters
+        settings = {name: getattr(self, name) for name in names if hasattr(self, name)} | {"seed": self._options["seed"]}
+        arrays = {name: np.asarray(getattr(self, f"_{name}")).tolist() for name in _NUMBERS}
+        saving.write(path, saving.Saved(type(self).__name__, settings, list(self._header), self.threshold, arrays), trainer)
+
+    @classmethod
+    def load(cls, path: Any, *, engine: Any = "auto", shards: Any = "auto") -> Self:
+        """The detector that `save` wrote, ready to judge rows; engine and shards are those of a further fit.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none of this kind, or it is not what was saved.
+        """
+        saved, network = saving.read(path, cls.__name__)
+        trainer = load(network, custom={"normal_likelihood": normal_likelihood}, engine=engine)
+        try:
+            detector = cls(**saved.settings, optimizer=trainer.optimizer, engine=engine, shards=shards)
+            detector.trainer, detector.threshold, detector._header = trainer, saved.threshold, tuple(saved.header)
+            for name in _NUMBERS:
+                setattr(detector, f"_{name}", saved.arrays[name])
+        except (TypeError, KeyError, ArgumentError) as error:
+            raise CheckpointError(f"{path} is not what a {cls.__name__} saved: {error}") from error
+        return detector
 
 
 class RecurrentDetector(_Network):

@@ -4,9 +4,10 @@ import dask.array as da
 import numpy as np
 import pytest
 
+import dagtrain as dt
 from dagtrain.data.generated import machine_sensors, payment_queue
-from dagtrain.errors import ArgumentError, DataError, ShapeError
-from dagtrain.series import Detector, RecurrentDetector, ranges
+from dagtrain.errors import ArgumentError, CheckpointError, DataError, ShapeError
+from dagtrain.series import AutoencodingDetector, Detector, RecurrentDetector, ranges
 
 from ..each import each
 
@@ -52,6 +53,28 @@ def test_a_detector_has_the_same_bits_on_a_cluster(client):
     assert here.threshold == there.threshold
     assert np.array_equal(here.scores(TRAINED), there.scores(da.from_array(TRAINED, chunks=(400, 4))))
     assert (here.scores(TRAINED)[:5] == 0).all()  # nothing is known yet
+
+
+@pytest.mark.parametrize("kind", [RecurrentDetector, AutoencodingDetector])
+def test_a_detector_comes_back_from_a_folder(kind, tmp_path):
+    detector = kind(4, 3, epochs=1, batch_size=512, optimizer=dt.optim.sgd(0.1), smooth=3).fit(pd.DataFrame(TRAINED, columns=list("abcd")))
+    detector.save(tmp_path)
+    again = kind.load(tmp_path)
+    assert (again.fingerprint, again.threshold, again.smooth) == (detector.fingerprint, detector.threshold, 3)
+    assert np.array_equal(again.scores(pd.DataFrame(TRAINED, columns=list("abcd"))[list("dcba")]), detector.scores(TRAINED))
+    again.fit(TRAINED[:1000]).save(tmp_path)  # with the optimizer and the seed of the first
+    assert again.fingerprint == detector.fit(TRAINED[:1000]).fingerprint
+    assert len(list(tmp_path.glob("network-*"))) == 1
+    (other,) = {RecurrentDetector, AutoencodingDetector} - {kind}
+    with pytest.raises(CheckpointError, match="another kind of detector"):
+        other.load(tmp_path)
+    file = tmp_path / "detector.json"
+    file.write_text(file.read_text().replace('"white"', '"black"'))
+    with pytest.raises(CheckpointError, match="is not what a"):
+        kind.load(tmp_path)
+    file.write_text("{}")
+    with pytest.raises(CheckpointError, match="describes no detector"):
+        kind.load(tmp_path)
 
 
 def test_generators_plant_what_their_surprise_finds():
@@ -100,8 +123,11 @@ def test_a_held_out_part_holds_a_window():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ArgumentError, match="has learnt nothing yet"):
-        RecurrentDetector().scores(TRAINED)
+    for use in (lambda: RecurrentDetector().scores(TRAINED), lambda: RecurrentDetector().save(".")):
+        with pytest.raises(ArgumentError, match="has learnt nothing yet"):
+            use()
+    with pytest.raises(CheckpointError, match=r"there is no detector\.json"):
+        RecurrentDetector.load("nowhere")
     mean = Mean().fit(TRAINED)
     with pytest.raises(ShapeError, match=r"learnt from \d channels, and the series has the shape"):
         mean.detect(TRAINED[:, :1])
