@@ -12,6 +12,8 @@ from dagtrain.errors import ArgumentError, CheckpointError
 from dagtrain.rl.gathering import Episode
 from dagtrain.rl.replay import Replay, transitions
 
+from ..each import rarely
+
 SMALL = {"hidden": (16,), "batch_size": 16, "random_steps": 60, "learning_rate": 0.02}
 
 
@@ -46,7 +48,7 @@ def kinds():
     }
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", [rarely("dqn"), "all of dqn", rarely("ddpg"), "td3"])
 def test_stopped_and_continued_or_played_on_a_cluster_it_has_the_same_bits(threads, tmp_path, kind):
     make = kinds()[kind]
     whole = make().learn(150, client=False)
@@ -102,7 +104,7 @@ class Point(rl.Environment):
         return after, -np.abs(after[:, 0]), np.zeros(len(states), bool)
 
 
-@pytest.mark.parametrize("switches", [{}, {"twin": True, "actor_every": 2, "target_noise": 0.2}], ids=["DDPG", "TD3"])
+@pytest.mark.parametrize("switches", [rarely({}), {"twin": True, "actor_every": 2, "target_noise": 0.2}])
 def test_vectors_of_actions_are_learnt(switches):
     """The best is to go straight, and gives about -0.6; standing still gives -10."""
     options = {"hidden": (32,), "batch_size": 64, "random_steps": 200, "learning_rate": 3e-3}

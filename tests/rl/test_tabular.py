@@ -26,10 +26,10 @@ def test_q_learning_walks_the_edge_and_sarsa_the_safe_path():
     """Bounds: the exact returns under ε = 0.1 are -45.8 along the edge, and -20.7 for the best policy."""
     last, greedy = {}, {}
     for kind in (rl.QLearning, rl.SARSA, rl.ExpectedSARSA):
-        agents = [kind("CliffWalking-v1", learning_rate=0.5, epsilon=0.1, seed=seed).learn(500) for seed in range(4)]
+        agents = [kind("CliffWalking-v1", learning_rate=0.5, epsilon=0.1, seed=seed).learn(500) for seed in range(2)]
         last[kind] = np.mean([np.mean(agent.returns[-100:]) for agent in agents])
         greedy[kind] = [agent.evaluate(1, most_steps=100)[0] for agent in agents]
-    assert greedy[rl.QLearning] == [-13] * 4
+    assert greedy[rl.QLearning] == [-13] * 2
     assert -65 < last[rl.QLearning] < -35
     assert -37 < last[rl.SARSA] < -20
     assert -26 < last[rl.ExpectedSARSA] < -15  # the minimum of the mean is -20.7; a hundred episodes scatter

@@ -9,7 +9,10 @@ from dask import delayed
 from scipy.special import logsumexp  # comes with scikit-learn
 
 from dagtrain import unsupervised
+from dagtrain.data import load_digits
 from dagtrain.errors import ArgumentError, DataError, ShapeError
+
+from ..each import rarely
 
 DRAW = np.random.default_rng(0)
 ROWS = (DRAW.random((200, 1)) < 0.5) * np.ones(6) * 0.8 + 0.1 > DRAW.random((200, 6))  # six columns that are mostly equal
@@ -63,7 +66,7 @@ def test_gaussian_units_learn_too():
         machine.pseudo_likelihood(rows)
 
 
-@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("persistent", [rarely(False), True])
 def test_two_workers_give_the_same_bits(client, persistent):
     def fit(engine):
         machine = unsupervised.RBM(5, seed=2, persistent=persistent)
@@ -75,10 +78,6 @@ def test_two_workers_give_the_same_bits(client, persistent):
 @pytest.mark.timeout(1800)  # in the long form
 def test_digits_are_modelled_better_than_by_scikit_learn(thorough):
     """Exact pseudo-likelihood of digits that training never saw, by one function; in full both kinds, both forms of data, five splits."""
-    from sklearn.neural_network import BernoulliRBM
-
-    from dagtrain.data import load_digits
-
     data = load_digits()
     rows = np.concatenate([data.x, data.x_validation])
     grey = rows / rows.max()
@@ -89,15 +88,17 @@ def test_digits_are_modelled_better_than_by_scikit_learn(thorough):
         for form, x, bar in (("binary", (grey > 0.5).astype("f4"), -13.6), ("grey", grey.astype("f4"), -17.7))[: 2 if thorough else 1]:
             held_out, trained = x[order[:360]], x[order[360:]]
             for kind in kinds if thorough else ["CD"]:
-                machine = unsupervised.RBM(100, seed=split, **kinds[kind]).fit(trained, epochs=50 if thorough else 12, engine="inline")
+                machine = unsupervised.RBM(100, seed=split, **kinds[kind]).fit(trained, epochs=50 if thorough else 4, engine="inline")
                 figures.setdefault((form, kind, bar), []).append(machine.pseudo_likelihood(held_out))
             for rate in (0.06, 0.1, 0.2) if thorough else ():
+                from sklearn.neural_network import BernoulliRBM
+
                 other = BernoulliRBM(100, learning_rate=rate, n_iter=50, random_state=split).fit(trained)
                 score = unsupervised.pseudo_likelihood(held_out, other.components_.T, other.intercept_visible_, other.intercept_hidden_)
                 figures.setdefault((form, f"scikit-learn {rate}", -100), []).append(score)
     print({key: round(float(np.mean(values)), 2) for key, values in figures.items()})
     for (form, kind, bar), values in figures.items():
-        assert np.mean(values) > (bar if thorough else -14.9)  # columns by themselves: below -25
+        assert np.mean(values) > (bar if thorough else -17)  # columns by themselves: below -25
         for (other, name, _), theirs in figures.items():
             if other == form and name.startswith("scikit") and not kind.startswith("scikit"):
                 assert np.mean(values) > np.mean(theirs)
