@@ -110,6 +110,13 @@ def test_stop_of_a_cluster_installs_nothing(machine):
     assert machine("cluster/stop", "mine")[2] == ["dagtrain cluster stop mine"]
 
 
+def test_the_gallery_refuses_names_that_it_would_not_run(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["gallery", "b1_digits", "--write"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "scripts" / "gallery"), run_name="__main__")
+    assert "--write runs nothing" in capsys.readouterr().err
+
+
 def test_the_gallery_is_what_its_script_makes_of_the_measurements():
     """Each example has a row, measured; the page is theirs, and its pictures are there."""
     gallery = runpy.run_path(str(ROOT / "scripts" / "gallery"))

@@ -31,6 +31,8 @@ __all__ = ["AutoencodingDetector", "Detector", "RecurrentDetector"]
 
 _NUMBERS = ("mean", "scale", "centre", "white")
 """What scales rows and judges residuals."""
+_NARROW, _SMALL = 1e-4, 1e-6
+"""Deviations, as a share of the mean and by themselves, below which channels are scaled with more care."""
 _PIECE = 4096
 """Windows whose reconstructions are in memory at once."""
 
@@ -98,8 +100,11 @@ class Detector(ABC):
         if isinstance(series, np.ndarray):
             finite(series[:cut])
         statistics = moments(series[:cut])
+        if (np.sqrt(statistics.variance) < _NARROW * abs(statistics.mean)).any():  # which float32 does not hold
+            statistics = moments(series[:cut], dtype=np.float64)
+        deviation = np.sqrt(statistics.variance)
         self._header = header
-        self._mean, self._scale = statistics.mean, np.sqrt(statistics.variance) + 1e-9
+        self._mean, self._scale = statistics.mean, np.where((deviation > 0) & (deviation < _SMALL), deviation, deviation + 1e-9)
         self.learn(self._scaled(series[:cut]))
         residuals = self._residuals(later)
         known = residuals[~np.isnan(residuals).any(axis=1)]

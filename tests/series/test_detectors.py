@@ -55,6 +55,14 @@ def test_a_detector_has_the_same_bits_on_a_cluster(client):
     assert (here.scores(TRAINED)[:5] == 0).all()  # nothing is known yet
 
 
+def test_units_and_offsets_of_channels_change_nothing():
+    expected = Mean().fit(TRAINED).scores(TRAINED)  # whose deviations are about 0.4
+    for scale, offset in ((1e-12, 0.0), (1e9, 0.0), (1.0, 1e9)):
+        series = TRAINED.astype(float) * scale + offset
+        np.testing.assert_allclose(Mean().fit(series).scores(series), expected, rtol=1e-3)
+        np.testing.assert_allclose(Mean().fit(da.from_array(series, chunks=(400, 4))).scores(series), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [RecurrentDetector, AutoencodingDetector])
 def test_a_detector_comes_back_from_a_folder(kind, tmp_path):
     detector = kind(4, 3, epochs=1, batch_size=512, optimizer=dt.optim.sgd(0.1), smooth=3).fit(pd.DataFrame(TRAINED, columns=list("abcd")))
