@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from dagtrain.arguments import fraction, not_negative, positive, whole
+from dagtrain.arguments import flag, fraction, not_negative, positive, whole
 from dagtrain.arguments import seed as checked_seed
 from dagtrain.engines.client import current_client
 from dagtrain.errors import ArgumentError, CheckpointError
@@ -119,7 +119,7 @@ class Agent(ABC):
         client
             A Dask client, on whose workers episodes are played; by default the current one, if there is any. False: in this process.
         checkpoint
-            A folder in which everything is kept after each tenth round, and at the end.
+            A folder in which everything is kept after each tenth round, and at the end. Rounds of another run there are an error.
         resume
             Go on from the checkpoint, if there is one, up to the steps that were asked for when it began.
         each_round
@@ -133,13 +133,17 @@ class Agent(ABC):
         if each_round is not None and not callable(each_round):
             raise ArgumentError(f"each_round is a function of the agent, got {each_round!r}.")
         client = current_client() if client is None else client or None
-        path = None if checkpoint is None else Path(checkpoint)
-        if resume and path is None:
+        path = None if checkpoint is None else _folder(checkpoint)
+        if flag("resume", resume) and path is None:
             raise ArgumentError("resume=True needs a checkpoint to go on from: learn(steps, checkpoint=FOLDER, resume=True).")
         self._next = None  # of a call that was interrupted
         if resume and path is not None and _saved(path):
             self._restore(path)
         else:
+            if path is not None and (kept := max(map(_round_of, _saved(path)), default=0)) > self.rounds:
+                raise ArgumentError(
+                    f"{path} already holds a run, up to round {kept}. Continue it with resume=True, or give another folder."
+                )
             self.begun, self.goal = self.steps, self.steps + steps
         with Stepper(self._trainer) as stepper:
             while self.steps < self.goal:
@@ -231,10 +235,16 @@ class Agent(ABC):
 
         An agent that is loaded again, or goes on by ``learn(..., checkpoint=path, resume=True)``, comes to the same bits.
         """
-        folder = Path(path)
+        folder = _folder(path)
+        try:
+            self._write(folder)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: cannot be written: {error}") from error
+
+    def _write(self, folder: Path) -> None:
         part, whole_one = folder / f"{_ROUND}{self.rounds}.part", folder / f"{_ROUND}{self.rounds}"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.mkdir()
         if self.updates:  # before the first, all weights follow from the seed
             self._trainer.save(part / _LEARNER)
         weights = {f"weights.{i}.{name}": value for i, tree in enumerate(self._weights) for name, value in _flat(tree).items()}
@@ -309,7 +319,25 @@ def _last(path: Path) -> Path:
     """The folder of the last state that is whole."""
     if not (rounds := _saved(path)):
         raise CheckpointError(f"{path} holds no checkpoint of an agent.")
-    return max(rounds, key=lambda each: int(each.name.removeprefix(_ROUND)))
+    return max(rounds, key=_round_of)
+
+
+def _folder(path: Any) -> Path:
+    """The folder of this path, made where there is none."""
+    try:
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+    except TypeError:
+        raise ArgumentError(f"a checkpoint's path is text or a pathlib.Path, got {path!r}.") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be made a folder: {error.strerror}. A checkpoint is a folder: choose another path."
+        ) from error
+    return folder
+
+
+def _round_of(folder: Path) -> int:
+    return int(folder.name.removeprefix(_ROUND))
 
 
 def _saved(path: Path) -> list[Path]:

@@ -135,6 +135,17 @@ def test_what_was_not_written_to_its_end_does_not_count(tmp_path):
         rl.DQN("CartPole-v1", seed=3, discount=0.5, **SMALL).learn(100, client=False, checkpoint=tmp_path, resume=True)
 
 
+def test_another_run_is_not_written_over(tmp_path):
+    (tmp_path / "round-7").mkdir()
+    with pytest.raises(ArgumentError, match=r"already holds a run, up to round 7\. Continue it with resume=True"):
+        rl.DQN("CartPole-v1", **SMALL).learn(100, client=False, checkpoint=tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    for use in (lambda agent: agent.learn(100, client=False, checkpoint=file), lambda agent: agent.save(file)):
+        with pytest.raises(CheckpointError, match="A checkpoint is a folder: choose another path"):
+            use(rl.DQN("CartPole-v1", **SMALL))
+
+
 def test_rows_go_over_several_steps_and_end_only_where_the_episode_did():
     def rows(terminated, steps):
         return transitions(Episode(np.arange(5.0)[:, None], np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]), terminated), steps, 0.5)
@@ -186,6 +197,8 @@ def test_a_memory_keeps_the_newest_and_draws_by_priority():
         (lambda path: rl.DDPG("Pendulum-v1").act([np.nan, 0, 0]), "an observation is in Box"),
         (lambda path: rl.DQN("CartPole-v1").learn(0), "steps must be"),
         (lambda path: rl.DQN("CartPole-v1").learn(10, resume=True), "needs a checkpoint"),
+        (lambda path: rl.DQN("CartPole-v1").learn(10, checkpoint=path, resume="no"), "resume is True or False"),
+        (lambda path: rl.DQN("CartPole-v1").learn(10, checkpoint=3), "a checkpoint's path is text"),
         (
             lambda path: (rl.DQN("CartPole-v1", **SMALL).save(path), rl.DDPG("Pendulum-v1").learn(9, checkpoint=path, resume=True)),
             "another kind",
