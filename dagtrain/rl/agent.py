@@ -73,6 +73,9 @@ class Agent(ABC):
         self._next: Callable[[], list[Episode]] | None = None
         """The episodes under way."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_next": None}  # episodes under way are played again
+
     # ---- what kinds of agents define
 
     @property

@@ -180,6 +180,9 @@ class DQN(Agent):
         self.network, self.hidden = network, wholes("hidden", hidden)
         super().__init__(environment, settings)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_errors"}  # which is compiled again
+
     @property
     def behaviour(self) -> Behaviour:
         """Greedy, with random actions at times."""

@@ -66,6 +66,9 @@ class Autoencoder:
         self._compiled: dict[str, Any] = {}
         """The encoder and the decoder as compiled functions."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": {}}  # functions are compiled again
+
     @classmethod
     def dense(cls, size: int, code: int, hidden: Sequence[int] = (128,), **options: Any) -> Self:
         """For rows of `size` numbers: relu layers of `hidden` units, a linear code, and the same back to a linear output."""

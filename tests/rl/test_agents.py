@@ -1,6 +1,7 @@
 """Agents with networks: equal bits wherever episodes are played and whenever a run is stopped, and rows that mean what they should."""
 
 import os
+import pickle
 import signal
 from dataclasses import dataclass
 
@@ -120,6 +121,12 @@ def test_gymnasiums_environments_are_learnt_in_too():
     assert (agent.steps, agent.updates) == (60, 40)
     assert agent.evaluate(2, most_steps=10).tolist() == [-10, -10]
     assert agent.act(np.zeros(2, "f4")) in range(3)
+
+
+def test_an_agent_is_pickled_after_use():
+    agent = kinds()["all of dqn"]().learn(100, client=False)
+    again = pickle.loads(pickle.dumps(agent))
+    assert again.learn(30, client=False).fingerprint == agent.learn(30, client=False).fingerprint
 
 
 def test_what_was_not_written_to_its_end_does_not_count(tmp_path):

@@ -1,5 +1,7 @@
 """Autoencoders beside principal components, and stacks of machines as the beginning of a network."""
 
+import pickle
+
 import dask
 import numpy as np
 import pytest
@@ -101,5 +103,7 @@ def test_rows_lie_where_they_will_and_are_checked_where_they_are_used():
     for rows, words in ((x[:0], "x is empty"), (x + np.nan, "not finite: row 0"), (x.astype(str), "x has dtype <U")):
         with pytest.raises(DataError, match=words):
             coder.encode(rows)
+    again = pickle.loads(pickle.dumps(coder))
+    assert again.fit(x, epochs=1).fingerprint == coder.fit(x, epochs=1).fingerprint
     with pytest.raises(ArgumentError, match="goes on with shards=1, and 2 comes too late"):
         coder.fit(x, epochs=1, shards=2)
