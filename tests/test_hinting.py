@@ -41,6 +41,18 @@ ARGUMENTS = {
     "input": (lambda: dt.nn.Dense(3, input_dim=4), "nn.Sequential([...], input_shape=(64,))"),
     "another spelling": (lambda: dt.nn.Sequential([], inputShape=(4,)), "Here it is 'input_shape'"),
     "graph": (lambda: dt.grad(np.sum, wrt=0), "'argnums'"),
+    "machine": (lambda: dt.unsupervised.RBM(n_components=3), "unknown argument of RBM 'n_components'. Here it is 'units'"),
+    "epochs of a machine": (lambda: dt.unsupervised.DBN([3], n_iter=3), "an argument of fit"),
+    "code": (
+        lambda: dt.unsupervised.VariationalAutoencoder.dense(8, code=2, nois=0.1),
+        "unknown argument of VariationalAutoencoder 'nois'",
+    ),
+    "detector": (lambda: dt.series.RecurrentDetector(contamination=0.1), "'risk'"),
+    "agent": (lambda: dt.rl.DQN("CartPole-v1", gamma=0.9), "'discount'"),
+    "table": (lambda: dt.rl.QLearning("CliffWalking-v1", alpha=0.9), "'learning_rate'"),
+    "sound": (lambda: dt.audio.mfcc(X[0], sr=8000), "'rate'"),
+    "seconds": (lambda: dt.audio.log_mel(X[0], 8000, hop_length=160), "'step', in seconds, not in samples"),
+    "shares": (lambda: dt.explain.integrated_gradients(None, X, n_steps=3), "'steps'"),
 }
 
 

@@ -38,7 +38,7 @@ ALLOWED["_version"] = set()
 ALLOWED["transport"] = set()
 ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "hinting", "graph", "ops", "numpy_api", "trace"}
 ALLOWED["data"] = {"errors", "arguments", "graph", "trace"}
-ALLOWED["audio"] = {"errors", "arguments", "graph"}
+ALLOWED["audio"] = {"errors", "arguments", "registry", "hinting", "graph"}
 ALLOWED["report"] = {"errors"}
 ALLOWED["text"] = {*SPINE[: SPINE.index("tasks")], "nn"}
 ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}

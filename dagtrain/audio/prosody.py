@@ -10,6 +10,7 @@ from dagtrain.arguments import not_negative, positive
 from dagtrain.audio.framing import cut, in_pieces, samples_of, sound_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
+from dagtrain.hinting import hinted
 
 __all__ = ["Pitch", "level", "pitch", "tempo"]
 
@@ -18,6 +19,7 @@ _PREFERENCE = 0.1
 """How much more periodic a sound has to be at twice the period, to have that period."""
 
 
+@hinted
 def level(samples: Any, rate: int, *, length: float = 0.025, step: float = 0.01) -> Array:
     """The level of each frame in decibels: 0 for samples of 1 or -1, and -100 at least.
 
@@ -65,6 +67,7 @@ class Pitch(NamedTuple):
     strength: Array
 
 
+@hinted
 def pitch(samples: Any, rate: int, *, low: float = 60.0, high: float = 500.0, length: float = 0.05, step: float = 0.01) -> Pitch:
     """Pitch by autocorrelation.
 
@@ -124,6 +127,7 @@ def _periods(piece: Array, shortest: float, longest: float) -> Array:
     return np.concatenate([np.take_along_axis(each, best, axis=1) for each in (lags, height)], axis=1)
 
 
+@hinted
 def tempo(samples: Any, rate: int, *, depth: float = 2.0, floor: float = 30.0, smooth: float = 0.05) -> float:
     """How often a second the level rises and falls again: in speech, about once a syllable.
 

@@ -17,6 +17,7 @@ from dagtrain.arguments import not_negative, one_of, positive, whole
 from dagtrain.audio.framing import cut, in_pieces, samples_of, sound_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
+from dagtrain.hinting import hinted
 
 __all__ = ["STYLES", "Style", "log_mel", "mel_filters", "mfcc"]
 
@@ -99,6 +100,7 @@ def _hertz(mel: Any, area: bool) -> Any:
     return np.where(mel < _BREAK * _LINEAR, mel / _LINEAR, _BREAK * np.exp((mel - _BREAK * _LINEAR) * _STEP))
 
 
+@hinted
 def mel_filters(
     rate: int, size: int, style: str = "kaldi", bands: int | None = None, low: float | None = None, high: float | None = None
 ) -> Array:
@@ -161,6 +163,7 @@ def mel_filters(
     return filters
 
 
+@hinted
 def log_mel(
     samples: Any,
     rate: int,
@@ -233,6 +236,7 @@ def _log_mel(name: str, samples: Any, rate: int, style: str, filters: tuple[Any,
     return logs.clip(logs.max() - _DYNAMIC) if rules.decibels else logs
 
 
+@hinted
 def mfcc(
     samples: Any,
     rate: int,

@@ -19,6 +19,7 @@ from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError
 from dagtrain.explain.scored import Scored
 from dagtrain.graph import Array
+from dagtrain.hinting import hinted
 from dagtrain.trace.tree import flatten
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Attributions(NamedTuple):
         return np.asarray(total - (self.scores - self.baseline_scores))
 
 
+@hinted
 def saliency(trainer: Trainer, x: Any, target: Any = None, output: str | None = None, logits: bool = True, batch_size: int = 256) -> Any:
     """How much a small change of each number would change the score of its row: the size of the derivative.
 
@@ -88,6 +90,7 @@ def saliency(trainer: Trainer, x: Any, target: Any = None, output: str | None = 
     return scored.nest([np.concatenate(arrays) for arrays in zip(*parts, strict=True)], held)
 
 
+@hinted
 def integrated_gradients(
     trainer: Trainer,
     x: Any,

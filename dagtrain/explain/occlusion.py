@@ -16,6 +16,7 @@ from dagtrain.arguments import one_of, whole
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.explain.activations import program_of
 from dagtrain.graph import Array
+from dagtrain.hinting import hinted
 
 if TYPE_CHECKING:
     from dagtrain.train import Trainer
@@ -26,6 +27,7 @@ _ROWS = 1024
 """Covered pictures that are computed together."""
 
 
+@hinted
 def occlusion(
     trainer: Trainer,
     x: Any,

@@ -25,6 +25,7 @@ from dagtrain.arguments import seed as checked_seed
 from dagtrain.engines.client import current_client
 from dagtrain.errors import ArgumentError, CheckpointError
 from dagtrain.graph import Array
+from dagtrain.hinting import Hinted
 from dagtrain.rl.environment import generator
 from dagtrain.rl.gathering import Behaviour, Chance, Episode, Plan, features, gathering, played
 from dagtrain.rl.making import make
@@ -39,7 +40,7 @@ _OFTEN = 10
 """Rounds between two checkpoints."""
 
 
-class Agent(ABC):
+class Agent(Hinted, ABC):
     """See `DQN` and `DDPG`, whose settings these are.
 
     Attributes
@@ -99,7 +100,7 @@ class Agent(ABC):
         """Actions as the networks see them."""
         return actions
 
-    def _ranked(self, rows: Array) -> None:  # noqa: B027  # few agents have priorities
+    def _ranked(self, rows: Array) -> None:  # few agents have priorities
         """Renew the priorities of these rows."""
 
     # ---- learning

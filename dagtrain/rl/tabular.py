@@ -21,13 +21,14 @@ from dagtrain.arguments import fraction, whole
 from dagtrain.arguments import seed as checked_seed
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
+from dagtrain.hinting import Hinted
 from dagtrain.rl.environment import generator
 from dagtrain.rl.making import make
 
 __all__ = ["SARSA", "ExpectedSARSA", "QLearning", "TabularAgent"]
 
 
-class TabularAgent(ABC):
+class TabularAgent(Hinted, ABC):
     """What `QLearning`, `SARSA` and `ExpectedSARSA` have in common: a table of values, and a random action with probability ε.
 
     Parameters

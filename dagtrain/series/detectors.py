@@ -21,6 +21,7 @@ from dagtrain.data import moments, windows
 from dagtrain.data.tables import header_of
 from dagtrain.errors import ArgumentError, CheckpointError, DataError, ShapeError
 from dagtrain.graph import Array
+from dagtrain.hinting import Hinted
 from dagtrain.report.table import plural
 from dagtrain.series import saving
 from dagtrain.series.rows import finite, opened
@@ -37,7 +38,7 @@ _PIECE = 4096
 """Windows whose reconstructions are in memory at once."""
 
 
-class Detector(ABC):
+class Detector(Hinted, ABC):
     """What detectors share: scaling, the score of residuals, and the threshold.
 
     A detector of one's own has two methods: ``learn(series)`` of scaled rows, and ``residuals(series)``, which gives of scaled rows how far

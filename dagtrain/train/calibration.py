@@ -13,6 +13,7 @@ import numpy as np
 from dagtrain.data.compute import computed_by
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
+from dagtrain.hinting import hinted
 from dagtrain.step.model import ModelObjective
 from dagtrain.trace.tree import leaves
 from dagtrain.train.predict import Predictor
@@ -48,6 +49,7 @@ class Calibration(NamedTuple):
     loss: float
 
 
+@hinted
 def calibrate(trainer: Trainer, x: Any, y: Any = None, sample_weight: Any = None) -> Calibration:
     """Fit the layer `dagtrain.nn.Temperature`, with which a model ends, on data that was held out of training.
 

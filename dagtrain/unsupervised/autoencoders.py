@@ -22,6 +22,7 @@ from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.functional import compile as compiled
 from dagtrain.functional import value_and_grad
 from dagtrain.graph import Array
+from dagtrain.hinting import Hinted
 from dagtrain.ops.random import derive, fold_in, key, normal, uniform
 from dagtrain.step import Contribution
 from dagtrain.train import History, Trainer
@@ -30,7 +31,7 @@ from dagtrain.unsupervised.checks import refuse_changes, rows_of
 __all__ = ["Autoencoder", "VariationalAutoencoder"]
 
 
-class Autoencoder:
+class Autoencoder(Hinted):
     """An encoder and a decoder that are trained to give rows back.
 
     Parameters

@@ -21,6 +21,7 @@ from dagtrain.arguments import seed as checked_seed
 from dagtrain.data import moments
 from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.graph import Array
+from dagtrain.hinting import Hinted
 from dagtrain.nn.activations import sigmoid
 from dagtrain.ops.random import fold_in, normal, uniform
 from dagtrain.step import Contribution
@@ -41,7 +42,7 @@ _EXACT = 20
 """Most hidden units whose states are all counted."""
 
 
-class RBM:
+class RBM(Hinted):
     """A restricted Boltzmann machine.
 
     Parameters
