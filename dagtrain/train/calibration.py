@@ -117,6 +117,8 @@ def calibrate(trainer: Trainer, x: Any, y: Any = None, sample_weight: Any = None
     labels = columns[inputs]
     rows, counted = labels.reshape(len(labels), -1), columns[inputs + 1 :]
     weights = np.broadcast_to(counted[0].reshape(len(labels), -1), rows.shape).astype(np.float64).ravel() if counted else np.ones(rows.size)
+    if not weights.any():
+        raise DataError("all weights are 0, so no row counts.")
     if loss.link == "sigmoid":
         fit = _two_classes(logits.ravel(), labels.ravel().astype(np.float64), weights, shifts)
     else:

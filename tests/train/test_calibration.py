@@ -55,6 +55,8 @@ def test_a_weight_counts_rows():
     weighted, repeated = (too_sure(nn.Temperature(offset=True), "binary_cross_entropy", [[3.0], [0.0]]) for _ in range(2))
     fitted = dt.calibrate(weighted, X[:500], y, sample_weight=counts)
     assert fitted == pytest.approx(dt.calibrate(repeated, np.repeat(X[:500], counts, axis=0), np.repeat(y, counts)), rel=1e-6)
+    with pytest.raises(DataError, match="no row counts"):
+        dt.calibrate(weighted, X[:500], y, sample_weight=0 * counts)
     classes, chosen = RNG.integers(0, 2, 500), RNG.random(500) < 0.5
     of_classes = too_sure(nn.Temperature(), "cross_entropy", [[1.0, -1.0], [0.0, 0.0]])
     y = np.where(RNG.random(500) < 0.8, X[:500, 0] < 0, classes).astype(int)
