@@ -28,7 +28,7 @@ from dagtrain.graph import Array
 from dagtrain.hinting import Hinted
 from dagtrain.rl.environment import generator
 from dagtrain.rl.gathering import Behaviour, Chance, Episode, Plan, features, gathering, played
-from dagtrain.rl.making import make
+from dagtrain.rl.making import check_spaces, make
 from dagtrain.rl.replay import Replay, transitions
 from dagtrain.train import Stepper, Trainer, load
 
@@ -66,6 +66,7 @@ class Agent(Hinted, ABC):
         self.begun = self.goal = 0
         self.returns: list[float] = []
         world = make(environment)
+        check_spaces(world)
         self.observation_space, self.action_space = world.observation_space, world.action_space
         self.scale = np.asarray(getattr(world, "scale", 1.0))
         self._trainer: Trainer = self._made()

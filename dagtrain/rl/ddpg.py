@@ -146,7 +146,8 @@ class DDPG(Agent):
 
     def _made(self) -> Trainer:
         space = self.action_space
-        if hasattr(space, "n") or len(space.shape) != 1 or not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        vectors = not hasattr(space, "n") and len(space.shape) == 1 and np.dtype(space.dtype).kind == "f"
+        if not vectors or not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise ArgumentError(
                 f"DDPG acts by vectors between finite bounds (Box), and {self.environment!r} has {space}: use DQN for numbers."
             )
@@ -157,8 +158,8 @@ class DDPG(Agent):
             self.critic = _joined(self.observation_space, count, self.hidden)
         seen = features(np.zeros((1, *self.observation_space.shape), self.observation_space.dtype), self.observation_space, self.scale)
         action = np.zeros((1, count), np.float32)
-        critics = {f"critic_{i}": first(self.critic, self.seed, i, seen, action) for i in range(1, 3 if self.twin else 2)}
-        networks = {"actor": first(self.actor, self.seed, 0, seen), **critics}
+        critics = {f"critic_{i}": first(self.critic, self.seed, i, 1, seen, action) for i in range(1, 3 if self.twin else 2)}
+        networks = {"actor": first(self.actor, self.seed, 0, count, seen), **critics}
         rule = Contribution(_Ascent(self.actor, self.critic, tuple(critics), *self.target_noise))
         rules = {
             "target.*": optim.track("online.*", self.target_rate, self.actor_every),
@@ -183,6 +184,8 @@ class DDPG(Agent):
 
 def _joined(space: Any, actions: int, hidden: Sequence[int]) -> nn.Model:
     """A critic: observations and actions side by side, hidden layers, a value."""
+    if not hasattr(space, "n") and len(space.shape) != 1:
+        raise ArgumentError(f"the critic that DDPG makes takes vectors, and observations are {space}: give critic=, a layer of your own.")
     size = int(space.n) if hasattr(space, "n") else int(space.shape[0])
     observation, action = nn.Input((size,), name="observations"), nn.Input((actions,), name="actions")
     joined = nn.Concatenate()([observation, action])

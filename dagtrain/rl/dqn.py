@@ -198,7 +198,7 @@ class DQN(Agent):
         if self.network is None:
             self.network = perceptron(self.hidden, actions, last=Dueling(actions) if self.dueling else None)
         seen = features(np.zeros((1, *self.observation_space.shape), self.observation_space.dtype), self.observation_space, self.scale)
-        parameters = first(self.network, self.seed, 0, seen)
+        parameters = first(self.network, self.seed, 0, actions, seen)
         cost = _TemporalDifference(self.network, actions, self.double, self.replay.priority > 0)
         rules = {
             "target.*": optim.track("online.*", self.target_rate, self.target_every),

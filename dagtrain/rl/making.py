@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
+
+import numpy as np
 
 from dagtrain.errors import ArgumentError, MissingDependencyError, UnknownNameError
 from dagtrain.rl.control import CartPole, Pendulum
 from dagtrain.rl.environment import Environment
 from dagtrain.rl.grids import CliffWalking, FrozenLake
 
-__all__ = ["ENVIRONMENTS", "make"]
+__all__ = ["ENVIRONMENTS", "check_spaces", "make"]
 
 ENVIRONMENTS = {each.name: each for each in (CartPole, Pendulum, CliffWalking, FrozenLake)}
 
@@ -43,6 +46,11 @@ def make(environment: Any) -> Any:
             )
         if hasattr(environment, "num_envs"):
             raise ArgumentError("give one environment, not a vector of them: agents make vectors themselves.")
+        if not {"seed", "kwargs"} & set(signature(environment.reset).parameters):
+            raise ArgumentError(
+                f"{environment!r} has the interface of old Gym: in Gymnasium's, reset(seed=...) returns an observation and a dict, and "
+                "step returns five values."
+            )
         return environment
     source, colon, name = environment.partition(":")
     if source == "gymnasium" and colon:
@@ -55,3 +63,19 @@ def make(environment: Any) -> Any:
         raise UnknownNameError.of("environment", environment, ENVIRONMENTS)
     made: Environment = ENVIRONMENTS[environment]()
     return made
+
+
+def check_spaces(environment: Any) -> None:
+    """ArgumentError unless observations and actions are numbers from 0 up, or arrays of numbers."""
+    for title in ("observation", "action"):
+        space = getattr(environment, f"{title}_space")
+        if hasattr(space, "n"):
+            fits = np.ndim(space.n) == 0 and tuple(space.shape) == () and getattr(space, "start", 0) == 0
+        else:
+            fits = isinstance(space.shape, tuple) and np.dtype(space.dtype).kind in "biuf"
+        if not fits:
+            wrapper = f"gymnasium.wrappers.Transform{title.capitalize()}"
+            raise ArgumentError(
+                f"{title}s of agents are numbers from 0 up (Discrete) or arrays (Box), and {environment!r} has {space}: wrap it, as "
+                f"by {wrapper}."
+            )

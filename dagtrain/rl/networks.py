@@ -45,8 +45,8 @@ def perceptron(hidden: Sequence[int], outputs: int, activation: str | None = Non
     return nn.Sequential([*(nn.Dense(units, "relu") for units in hidden), last or nn.Dense(outputs, activation)])
 
 
-def first(network: nn.Layer, seed: int, number: int, *inputs: Array) -> Any:
-    """The first parameters of a network; `number` tells networks of one agent apart."""
+def first(network: nn.Layer, seed: int, number: int, outputs: int, *inputs: Array) -> Any:
+    """The first parameters of a network with so many outputs; `number` tells networks of one agent apart."""
     if not isinstance(network, nn.Layer):
         raise ArgumentError(f"a network of an agent is a layer, as nn.Sequential((...)), got {network!r}.")
     try:
@@ -56,6 +56,9 @@ def first(network: nn.Layer, seed: int, number: int, *inputs: Array) -> Any:
     parameters, state = network.init(derive(key(seed), number), *inputs)
     if state:
         raise ArgumentError("networks of agents keep no state of their own: use no BatchNorm; LayerNorm works.")
+    if (shape := tuple(network.apply(parameters, {}, *inputs)[0].shape)) != (1, outputs):
+        taken = " and ".join(str(each.shape) for each in inputs)
+        raise ArgumentError(f"a network of this agent gives arrays of shape (batch, {outputs}), and this one gives {shape} of {taken}.")
     return parameters
 
 

@@ -23,7 +23,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.hinting import Hinted
 from dagtrain.rl.environment import generator
-from dagtrain.rl.making import make
+from dagtrain.rl.making import check_spaces, make
 
 __all__ = ["SARSA", "ExpectedSARSA", "QLearning", "TabularAgent"]
 
@@ -64,6 +64,7 @@ class TabularAgent(Hinted, ABC):
 
     def __init__(self, environment: Any, learning_rate: Any = 0.1, discount: float = 1.0, epsilon: Any = 0.1, seed: int = 0) -> None:
         self.environment = make(environment)
+        check_spaces(self.environment)
         for what in ("observation", "action"):
             space = getattr(self.environment, f"{what}_space")
             if not hasattr(space, "n"):

@@ -200,6 +200,8 @@ def test_a_memory_keeps_the_newest_and_draws_by_priority():
         (lambda path: rl.DDPG("Pendulum-v1", twin=1), "twin is True or False"),
         (lambda path: rl.DDPG("Pendulum-v1", hidden=64), "hidden is a list of whole numbers"),
         (lambda path: rl.DQN("CartPole-v1", network=3), "a network of an agent is a layer"),
+        (lambda path: rl.DQN("CartPole-v1", network=nn.Dense(3)), r"shape \(batch, 2\), and this one gives \(1, 3\) of \(1, 4\)"),
+        (lambda path: rl.DDPG("Pendulum-v1", actor=nn.Dense(2)), r"shape \(batch, 1\), and this one gives \(1, 2\)"),
         (lambda path: rl.DQN("CartPole-v1", **SMALL).act([1.0]), r"an observation is in Box.* got \[1.0\]"),
         (lambda path: rl.DDPG("Pendulum-v1").act([np.nan, 0, 0]), "an observation is in Box"),
         (lambda path: rl.DQN("CartPole-v1").learn(0), "steps must be"),

@@ -1,5 +1,7 @@
 """Environments: Gymnasium's interface and transitions, several copies at once, and what cannot be used."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,17 @@ def test_gymnasiums_environments_can_be_copied_too():
     assert sum(step.terminated.sum() for step in steps) == 2
 
 
+class Space(SimpleNamespace):
+    """As Gymnasium's Discrete(start=...), MultiBinary and Dict."""
+
+
+class Other(SimpleNamespace):
+    """An environment of another library."""
+
+    reset, step = rl.CartPole.reset, rl.CartPole.step
+    observation_space, action_space = rl.Discrete(2), rl.Discrete(2)
+
+
 def stepped(world, actions):
     vector = rl.Vector(world, 3)
     vector.reset([0, 1, 2])
@@ -122,6 +135,15 @@ def test_nothing_comes_after_the_end_but_a_new_episode():
         (lambda: rl.make("CartPol-v1"), UnknownNameError, "Did you mean 'CartPole-v1'"),
         (lambda: rl.make(rl.CartPole), ArgumentError, "an environment has Gymnasium's interface"),
         (lambda: rl.make(3), ArgumentError, "without reset, step"),
+        (lambda: rl.make(Other(reset=lambda: 0)), ArgumentError, "the interface of old Gym"),
+        (
+            lambda: rl.DQN(Other(observation_space=Space(n=2, start=1, shape=()))),
+            ArgumentError,
+            "observations of agents are numbers from 0",
+        ),
+        (lambda: rl.QLearning(Other(action_space=Space(n=2, start=5, shape=()))), ArgumentError, "actions of agents are numbers from 0 up"),
+        (lambda: rl.DQN(Other(observation_space=Space(n=4, shape=(4,)))), ArgumentError, "observations of agents"),
+        (lambda: rl.DDPG(Other(observation_space=Space(shape=None, dtype=None))), ArgumentError, "observations of agents"),
         (lambda: rl.CartPole().step(0), ArgumentError, "call reset"),
         (lambda: rl.CartPole().reset(options={"low": 0}), ArgumentError, "no options"),
         (lambda: (cart := rl.CartPole(), cart.reset(), cart.step(2)), ArgumentError, "an action is in"),
