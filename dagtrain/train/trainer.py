@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
-from dagtrain.arguments import float_dtype, fraction, is_number, whole
+from dagtrain.arguments import flag, float_dtype, fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan, Buckets
 from dagtrain.data.buckets import cut_of, order_of
@@ -169,10 +169,7 @@ class Trainer(Pictured):
                 )
             kind = ContributionObjective if isinstance(model, Contribution) else CostObjective
             self._objective = kind(model, parameters)
-        for name, value in {"coupled": coupled, "approximate": approximate}.items():
-            if not isinstance(value, bool):
-                raise ArgumentError(f"{name} is True or False, got {value!r}.")
-        self._objective.coupled, self._objective.approximate = coupled, approximate
+        self._objective.coupled, self._objective.approximate = flag("coupled", coupled), flag("approximate", approximate)
         self.dtype = self._objective.dtype = float_dtype(dtype)
         self.model = model
         self._optimizer = optim.find(optimizer)

@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dagtrain.arguments import flag, whole
 from dagtrain.arguments import seed as checked_seed
-from dagtrain.arguments import whole
-from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 
 __all__ = ["Judgement", "Scenes", "caption_entropy", "draw_scenes", "judge_caption"]
@@ -129,8 +128,7 @@ def draw_scenes(count: int, seed: int = 0, held_out: bool = False) -> Scenes:
     True
     """
     whole("draw_scenes: count", count)
-    if not isinstance(held_out, bool):
-        raise ArgumentError(f"draw_scenes: held_out is True or False, got {held_out!r}.")
+    flag("draw_scenes: held_out", held_out)
     random = np.random.Generator(np.random.Philox(key=np.array([checked_seed(seed), _STREAM + held_out], np.uint64)))
     known = _facts(held_out)
     facts = [known[i] for i in (random.random(count) * len(known)).astype(int)]
