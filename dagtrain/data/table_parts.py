@@ -154,6 +154,5 @@ def as_category(name: str, value: Any) -> str | int:
         return str(value)
     if isinstance(value, bool | int | np.bool_ | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
         return int(value)
-    raise DataError(
-        f"column {name!r} of the table holds {value!r}: categories are text or whole numbers. .astype(str) makes text of it, .astype(float) numbers."
-    )
+    kinds = "categories are text or whole numbers. .astype(str) makes text of it, .astype(float) numbers."
+    raise DataError(f"column {name!r} of the table holds {value!r}: {kinds}")
