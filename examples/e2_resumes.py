@@ -80,7 +80,7 @@ def throughput(trainer: dt.Trainer, texts: list[str], workers: int) -> tuple[flo
     from distributed import Client, LocalCluster
 
     parts = [texts[i : i + PART] for i in range(0, len(texts), PART)]
-    with LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         held = client.scatter(parts, hash=False)
         scores(trainer, client.scatter([parts[0][:64]] * workers, hash=False))  # workers import and compile
         start = time.perf_counter()

@@ -16,7 +16,7 @@ from dagtrain.draw.render import TIMEOUT, format_of, layout
 from dagtrain.draw.svg import finish
 from dagtrain.errors import ArgumentError, DagtrainError
 
-__all__ = ["Picture", "render"]
+__all__ = ["Picture", "render", "write_picture"]
 
 
 class Picture:
@@ -74,10 +74,8 @@ class Picture:
         return text.encode()
 
     def save(self, filename: str | os.PathLike[str], format: str | None = None) -> Path:
-        """Write the picture to a file; the ending of its name tells the format (svg, png, pdf, html, dot, mmd)."""
-        path = Path(filename)
-        path.write_bytes(self.render(format_of(path, format)))
-        return path
+        """Write the picture to a file; the ending of its name tells the format (svg, png, pdf, html, dot, mmd). Makes its folder."""
+        return write_picture(filename, self.render(format_of(filename, format)))
 
     def __repr__(self) -> str:
         title = f" {self.diagram.title!r}" if self.diagram.title else ""
@@ -93,6 +91,14 @@ class Picture:
             return {"text/plain": f"{self!r}\nThe picture could not be drawn: {error}"}
 
 
+def write_picture(filename: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a picture to a file, in a folder that is made where there is none: it may be what long work ends with."""
+    path = Path(filename)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
 def render(
     dot: str | Diagram | Picture, filename: str | os.PathLike[str] | None = None, format: str | None = None, *, timeout: float = TIMEOUT
 ) -> bytes:
@@ -103,7 +109,7 @@ def render(
     dot
         DOT text, a `Diagram` or a `Picture`.
     filename
-        Where to write; its ending tells the format if `format` does not.
+        Where to write, in a folder that is made where there is none; its ending tells the format if `format` does not.
     format
         "svg" (default), "png", "pdf", "dot", "html", "mmd" (Mermaid; of a diagram or picture only).
     timeout
@@ -121,7 +127,7 @@ def render(
         picture = dot if isinstance(dot, Picture) else Picture(dot, timeout=timeout)
         data = picture.render(kind)
     if filename is not None:
-        Path(filename).write_bytes(data)
+        write_picture(filename, data)
     return data
 
 

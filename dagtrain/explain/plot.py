@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagtrain.arguments import one_of, whole
+from dagtrain.draw.picture import write_picture
 from dagtrain.errors import ArgumentError, MissingDependencyError, ShapeError
 from dagtrain.explain.activations import activations, filters
 from dagtrain.explain.occlusion import occlusion
@@ -62,10 +63,8 @@ class Plot:
         return self.render("svg").decode()
 
     def save(self, filename: str | os.PathLike[str]) -> Path:
-        """Write the picture to a file; the ending of its name tells the format (png, svg, pdf)."""
-        path = Path(filename)
-        path.write_bytes(self.render(path.suffix.removeprefix(".").lower() or "png"))
-        return path
+        """Write the picture to a file; the ending of its name tells the format (png, svg, pdf). Makes its folder."""
+        return write_picture(filename, self.render(Path(filename).suffix.removeprefix(".").lower() or "png"))
 
     def _repr_png_(self) -> bytes:
         return self.png

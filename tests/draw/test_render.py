@@ -22,7 +22,7 @@ SMALL = Diagram((Node("a", (Line("a"),)),), title="small")
     [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("dot", b"digraph"), ("html", b"<!DOCTYPE html>"), ("mmd", b"flowchart")],
 )
 def test_every_format_is_written_by_the_ending_of_the_file(tmp_path: Path, ending: str, start: bytes) -> None:
-    path = Picture(SMALL).save(tmp_path / f"picture.{ending}")
+    path = Picture(SMALL).save(tmp_path / "new" / f"picture.{ending}")
     assert path.read_bytes().startswith(start)
 
 

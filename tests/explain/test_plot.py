@@ -86,7 +86,7 @@ def test_files_are_equal_bytes(tmp_path):
     first, second = (plot_grid([np.eye(3), np.zeros((3, 3))], ["one", "none"], title="both") for _ in range(2))
     assert first.png == second.png
     assert first.svg == second.svg
-    assert first.save(tmp_path / "a.pdf").read_bytes() == second.render("pdf")
+    assert first.save(tmp_path / "new" / "a.pdf").read_bytes() == second.render("pdf")
     assert first.save(tmp_path / "a.svg").read_text() == second.svg
     assert first._repr_png_().startswith(b"\x89PNG")
 
