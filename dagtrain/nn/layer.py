@@ -117,7 +117,7 @@ class Layer(Hinted):
         for setting, value in (*zip(names, args, strict=False), *kwargs.items()):
             if setting in flags:
                 flag(f"{cls.__name__}: {setting}", value)
-            elif setting == "name" and not (value is None or isinstance(value, str)):
+            elif setting == "name" and not (value is None or isinstance(value, str | Layer)):
                 raise ArgumentError(f"{cls.__name__}: name is a str, got {value!r}: its arguments are {', '.join(names)}, in this order.")
         return made
 
