@@ -50,6 +50,7 @@ def test_hints_call_what_there_is(module, pairs):
         (losses.find, "sparse_categorical_crossentropy", "cross_entropy"),
         (losses.find, "categorical_crossentropy", "cross_entropy"),
         (losses.find, "BinaryCrossentropy", "binary_cross_entropy"),
+        (losses.find, "MultiMarginLoss", "categorical_hinge"),
         (initializers.find, "kaiming", "he_uniform"),
     ],
 )

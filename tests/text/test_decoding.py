@@ -123,6 +123,7 @@ def test_draws_follow_the_key_and_the_probabilities():
     one = decoder()
     tokens = [[d.tokens.tolist() for d in one.sample([[1]] * 20, key=dt.key(seed), length=10)] for seed in (1, 1, 2)]
     assert tokens[0] == tokens[1] != tokens[2]
+    assert [d.tokens.tolist() for d in one.sample([[1]] * 20, key=1, length=10)] == tokens[0]
     assert len({tuple(t) for t in tokens[0]}) > 10  # rows draw for themselves
 
 
@@ -200,6 +201,13 @@ def test_mistakes_are_named():
         (lambda: one.sample([[1]], key=dt.key(0), temperature=0), ArgumentError, "temperature"),
         (lambda: one.sample([[1]], key=dt.key(0), nucleus=1.5), ArgumentError, "nucleus"),
         (lambda: one.sample([[1]], key=dt.key(0), top_k=0), ArgumentError, "top_k"),
+        (lambda: one.greedy([[-1]]), DataError, "prompt 0 holds -1, which is the number of no token"),
+        (lambda: decoder(exclude=[-1]).greedy([[1]]), ArgumentError, "exclude: -1 is the number of no token"),
+        (lambda: decoder(exclude=1), ArgumentError, r"as in \[0, 2\], got 1"),
+        (lambda: decoder(exclude=range(5)).greedy([[1]]), ArgumentError, "all 5 tokens are excluded"),
+        (lambda: decoder(end="<end>"), ArgumentError, "end must be a whole number"),
+        (lambda: decoder(vocabulary=["a"]), ArgumentError, r"vocabulary is one of dagtrain.text.*got \['a'\]"),
+        (lambda: decoder(weights="average"), ArgumentError, "'average' is of a trainer"),
         (lambda: window.greedy([[1]], [np.zeros((1, 2))]), ArgumentError, "has no method begin"),
         (lambda: one.greedy([[1]], [np.zeros((2, 2))]), DataError, "1 prompts, and inputs of 2 rows"),
         (lambda: decoder(end=7).greedy([[1]]), ArgumentError, "7 is the number of no token"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dagtrain.arguments import flag, fraction, whole
+from dagtrain.arguments import fraction, whole
 from dagtrain.nn import activations
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.context import Context
@@ -85,7 +85,6 @@ class TransformerBlock(Layer):
         title = self.name or "TransformerBlock"
         if self.intermediate_dim is not None:
             whole(f"{title}: intermediate_dim", self.intermediate_dim)
-        flag(f"{title}: normalize_first", self.normalize_first)
         activations.find(self.activation)
         fraction(f"{title}: dropout", self.dropout)
         attention = MultiHeadAttention(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagtrain.arguments import whole
+from dagtrain.arguments import is_whole, wholes
 from dagtrain.nn.layers import Activation, BatchNorm, Conv2D, Dense, GlobalAveragePooling2D
 from dagtrain.nn.model import Model
 from dagtrain.nn.symbolic import Input, Value
@@ -53,7 +53,7 @@ def ResNet(blocks: Sequence[int] = (3, 3, 3), filters: int = 16, classes: int = 
     """
     x = Input(tuple(input_shape), name="x")
     y = Activation("relu")(_normalized(x, filters, 3))
-    for stage, count in enumerate(blocks):
-        for block in range(whole("ResNet: blocks", count)):
+    for stage, count in enumerate(wholes("ResNet: blocks", blocks if is_whole(blocks) else list(blocks))):
+        for block in range(count):
             y = _block(y, filters * 2**stage, 2 if stage and not block else 1, f"stage_{stage + 1}_block_{block + 1}")
     return Model(x, Dense(classes)(GlobalAveragePooling2D()(y)))
