@@ -119,6 +119,12 @@ class Decoder(Hinted):
         """What the model says behind the prompts, and the number of rows."""
         whole("length", length)
         inputs = [np.asarray(part) for part in (inputs if isinstance(inputs, list | tuple) else [inputs])]
+        for part in inputs:
+            if not part.ndim or part.dtype.kind not in "biuf":
+                raise DataError(
+                    f"inputs are arrays with a row for each prompt, got {part.dtype} of shape {part.shape}; texts become numbers "
+                    "by encode_all of a vocabulary."
+                )
         rows = [self._numbers(prompt, i) for i, prompt in enumerate(self._each(prompts, inputs))]
         if not rows:
             raise DataError("there are no prompts.")
