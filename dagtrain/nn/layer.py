@@ -114,6 +114,9 @@ class Layer(Hinted):
             raise ArgumentError(f"{cls.__name__} is called with symbolic values where it takes settings: write {cls.__name__}(...)(x).")
         made = super().__new__(cls, *args, **kwargs)
         names, flags = _settings(cls.__init__)
+        twice = [setting for setting in names[: len(args)] if setting in kwargs]
+        if twice:
+            raise ArgumentError(f"{cls.__name__}: {twice[0]} is given twice: its arguments are {', '.join(names)}, in this order.")
         for setting, value in (*zip(names, args, strict=False), *kwargs.items()):
             if setting in flags:
                 flag(f"{cls.__name__}: {setting}", value)

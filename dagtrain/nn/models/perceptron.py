@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dagtrain.arguments import is_whole, wholes
+from dagtrain.hinting import hinted
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Dropout
@@ -13,6 +14,7 @@ from dagtrain.nn.sequential import Sequential
 __all__ = ["MLP"]
 
 
+@hinted
 def MLP(
     units: Sequence[int] = (128,),
     classes: int = 10,

@@ -155,6 +155,7 @@ def test_operations_of_a_convolution_are_counted() -> None:
     (lambda: nn.Conv2D(4, (3, 3, 3)), ArgumentError, r"Conv2D: kernel_size is one number, or one for each of 2 lengths"),
     (lambda: nn.Conv2D(4, 3, padding="full"), UnknownNameError, "Conv2D: padding 'full'.*Known: same, valid"),
     (lambda: nn.Conv2D(4, 3, padding="causal"), UnknownNameError, "causal"),
+    (lambda: nn.Conv2D(3, 16, kernel_size=3), ArgumentError, "kernel_size is given twice: its arguments are filters, kernel_size"),
     (lambda: nn.ZeroPadding2D("same"), ArgumentError, "ZeroPadding2D: padding is a whole number, or for each length"),
     (lambda: nn.Conv2D(4, 3, padding=(1, 2, 3)), ArgumentError, r"for each of 2 lengths a number or a pair \(before, after\)"),
     (lambda: nn.Conv2D(4, 3, 2), ArgumentError, "after kernel_size comes the activation, got 2: write strides=2"),
