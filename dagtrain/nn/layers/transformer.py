@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dagtrain.arguments import fraction, whole
+from dagtrain.errors import DTypeError
 from dagtrain.nn import activations
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.context import Context
@@ -102,6 +103,8 @@ class TransformerBlock(Layer):
 
     def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
         """The positions, of the shape of x."""
+        if mask is not None and mask.dtype.kind == "f":  # the attention would take it for values
+            raise DTypeError(f"{self.name or 'TransformerBlock'}: a mask is of booleans, got {mask.dtype}: mask.astype(bool).")
         before = c(self.attention_norm, x) if self.normalize_first else x
         return self._dense(c, x, c(self.attention, before, *(() if mask is None else (mask,))))
 
