@@ -75,6 +75,26 @@ ARGUMENTS = hints(
         }.items()
     ),
     ("batchnorm.axis groupnorm.axis", "no argument: features and channels are the last axis"),
+    ("dataformat channelsfirst channelslast", "no argument: channels are the last axis"),
+    ("inchannels inputchannels", "no argument: the layer takes the channels of its input"),
+    ("outchannels nfilters", "'filters'"),
+    ("stride", "'strides'"),
+    ("dilation", "'dilation_rate'"),
+    ("kernel", "'kernel_size'"),
+    ("embeddim dmodel", "no argument: the layer takes the features of the query"),
+    ("numembeddings vocabsize", "'input_dim'"),
+    ("embeddingdim embeddingsize", "'output_dim'"),
+    ("attnmask keypaddingmask", "a second input, a mask that is true where a key is seen: layer(query, mask)"),
+    ("nhead nheads", "'num_heads'"),
+    ("causal iscausal", "'use_causal_mask'"),
+    ("maxtokens", "'size'"),
+    ("learn.vocabsize learn.nummerges", "'merges', which come beside 256 bytes and 4 special tokens"),
+    ("minfrequency mincount mindf", "'least'"),
+    ("maxlength maxnewtokens maxlen", "'length'"),
+    ("truncation", "'cut'"),
+    ("numbeams beamwidth beamsize", "'width'"),
+    ("topp", "'nucleus'"),
+    ("dosample", "a method of its own: decoder.sample(prompts, key=dt.key(0))"),
     ("normalizedshape", "'axis', as in LayerNorm(axis=(-2, -1))"),
     ("numgroups", "'groups'"),
     ("leakyrelu.alpha slope", "'negative_slope'"),
@@ -186,7 +206,7 @@ def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
     parameters = list(inspect.signature(function).parameters.values())
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self")
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in ("self", "cls"))
 
 
 def _refuse(owner: str, arguments: Iterable[str], known: Collection[str]) -> None:

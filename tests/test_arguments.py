@@ -4,7 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from dagtrain import arguments
+from dagtrain import arguments, nn, optim
 from dagtrain.errors import ArgumentError, UnknownNameError
 
 from .each import each
@@ -39,7 +39,15 @@ def test_the_ends_of_each_range(check, inside, outside):
 @each([0, 1, None, "True", np.True_])
 def test_what_is_neither_true_nor_false_is_refused(value):
     with pytest.raises(ArgumentError, match="LSTM: use_bias is True or False, got"):
-        arguments.flag("LSTM: use_bias", value)
+        nn.LSTM(3, use_bias=value)
+    with pytest.raises(ArgumentError, match="Dense: use_bias is True or False"):
+        nn.Dense(3, "relu", value)
+    with pytest.raises(ArgumentError, match="Conv2D: trainable is True or False"):
+        nn.Conv2D(3, 3, trainable=value)
+    with pytest.raises(ArgumentError, match="staircase is True or False"):
+        optim.exponential_decay(0.1, 0.5, staircase=value)
+    with pytest.raises(ArgumentError, match="centered is True or False"):
+        optim.rmsprop(centered=value)
 
 
 def test_ranges_that_are_wider():

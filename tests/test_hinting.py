@@ -36,6 +36,13 @@ ARGUMENTS = {
     "betas": (lambda: dt.optim.adam(betas=(0.9, 0.99)), "'beta_1' and 'beta_2'"),
     "schedule": (lambda: dt.optim.cosine(0.1, T_max=10), "'steps'"),
     "callback": (lambda: dt.callbacks.EarlyStopping(verbose=1), "fit(verbose=)"),
+    "model": (lambda: dt.nn.models.MLP(nonlinearity="relu"), "unknown argument of MLP 'nonlinearity'. Here it is 'activation'"),
+    "layout": (lambda: dt.nn.Conv2D(3, 3, data_format="channels_first"), "no argument: channels are the last axis"),
+    "vocabulary": (
+        lambda: dt.text.Words.learn(["a"], max_tokens=9),
+        "argument of learn 'max_tokens'. Here it is 'size'. Known: least",
+    ),
+    "beams": (lambda: dt.text.Decoder.beam(None, num_beams=3), "unknown argument of beam 'num_beams'. Here it is 'width'"),
     "misspelt": (lambda: dt.callbacks.EarlyStopping(patienc=1), "Did you mean 'patience'"),
     "layer": (lambda: dt.nn.Dense(out_features=3), "unknown argument of Dense 'out_features'. Here it is 'units'"),
     "input": (lambda: dt.nn.Dense(3, input_dim=4), "nn.Sequential([...], input_shape=(64,))"),

@@ -117,6 +117,14 @@ def test_the_gallery_refuses_names_that_it_would_not_run(monkeypatch, capsys):
     assert "--write runs nothing" in capsys.readouterr().err
 
 
+def test_a_short_form_does_not_take_the_place_of_a_full_one(monkeypatch, capsys):
+    measured = (ROOT / "docs" / "proofs" / "gallery.json").read_text()
+    monkeypatch.setattr("sys.argv", ["gallery", "b1_digits", "--quick"])
+    runpy.run_path(str(ROOT / "scripts" / "gallery"), run_name="__main__")
+    assert capsys.readouterr().out == "== b1_digits: measured in full before\n"
+    assert (ROOT / "docs" / "proofs" / "gallery.json").read_text() == measured
+
+
 def test_the_gallery_is_what_its_script_makes_of_the_measurements():
     """Each example has a row, measured; the page is theirs, and its pictures are there."""
     gallery = runpy.run_path(str(ROOT / "scripts" / "gallery"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dagtrain.data.compute import CLIENT
-from dagtrain.errors import ClusterError
+from dagtrain.errors import ArgumentError, ClusterError
 
 __all__ = ["check_client", "client_in_use", "current_client", "is_in_task", "wait_for_workers", "workers_of"]
 
@@ -55,7 +55,9 @@ def client_in_use(futures: Sequence[Any] = ()) -> Any:
 
 
 def check_client(client: Any) -> None:
-    """Raise ClusterError for a client that is asynchronous or closed."""
+    """Raise ArgumentError for what is no client, and ClusterError for one that is asynchronous or closed."""
+    if not hasattr(client, "sync"):
+        raise ArgumentError(f"client is a Dask client, as Client('tcp://host:8786') of distributed makes one, got {client!r}.")
     if getattr(client, "asynchronous", False):
         raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
     if getattr(client, "status", "running") == "closed":

@@ -17,7 +17,7 @@ import numpy as np
 from dagtrain.arguments import one_of
 from dagtrain.backends.blas import cores, guard
 from dagtrain.data.schedule import Schedule
-from dagtrain.engines.client import current_client, is_in_task
+from dagtrain.engines.client import check_client, current_client, is_in_task
 from dagtrain.engines.commits import Commit, Item, StateLostError, StateRef
 from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import ArgumentError
@@ -193,6 +193,8 @@ def choose_engine(engine: str | Engine, threads: int | None, client: Any) -> Eng
     In a Dask task without `client`, "auto" is inline, with the one thread of the task: many fits, each in a task, share a cluster best
     if they do not communicate. Other engines work there by name: they give the thread back while they wait for their own tasks.
     """
+    if client is not None:
+        check_client(client)
     if not isinstance(engine, str):
         return engine
     if engine == "auto" and client is None and is_in_task():

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dagtrain.arguments import is_whole
+from dagtrain.errors import ArgumentError
 from dagtrain.nn import hints
 from dagtrain.nn.values import Values, apply_op, apply_parts
 from dagtrain.ops import find as find_op
@@ -207,4 +209,8 @@ def find(activation: str | ActivationFunction | None) -> ActivationFunction:
     """
     if activation is None:
         return linear
+    if is_whole(activation):
+        raise ArgumentError(
+            f"an activation is a name, a function or None, got {activation!r}: layers take the number of features from their input."
+        )
     return activation if callable(activation) else ACTIVATIONS.find(activation)

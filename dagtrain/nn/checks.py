@@ -9,6 +9,7 @@ import numpy as np
 
 from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, DTypeError
+from dagtrain.graph import refuse_masked
 from dagtrain.nn.naming import Path
 from dagtrain.nn.values import Values
 
@@ -52,6 +53,7 @@ def check_inputs(names: tuple[str, ...], required: Collection[str], inputs: tupl
             is_like = isinstance(value, list | tuple | int | float) or hasattr(value, "__array__")
             cure = f"np.asarray({name}, np.float32) makes one" if is_like else "give an array"
             raise ArgumentError(f"the input {name!r} is {_kind(value)}, not an array: {cure}.")
+        refuse_masked(value)
         if value.dtype.kind not in "biufc":
             raise DTypeError(f"the input {name!r} holds no numbers, but has dtype {value.dtype}: convert it with .astype(np.float32).")
 

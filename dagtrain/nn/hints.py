@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dagtrain.registry import hints
 
-__all__ = ["ACTIVATIONS", "ATTRIBUTES", "CALL", "CONTEXT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
+__all__ = ["ACTIVATIONS", "ATTRIBUTES", "CALL", "CONTEXT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL", "OPTIONS"]
 
 LOSSES = hints(
     ("mse meansquarederror squarederror quadratic l2", "'mean_squared_error'"),
@@ -26,7 +26,8 @@ LOSSES = hints(
         "'binary_cross_entropy': the model's last layer has no sigmoid",
     ),
     ("kl kld kldiv kldivergence kullbackleibler kullbackleiblerdivergence", "'kl_divergence': the model's last layer has no softmax"),
-    ("multimargin multiclasshinge", "'categorical_hinge'"),
+    ("multiclasshinge", "'categorical_hinge'"),
+    ("multimargin", "'categorical_hinge': of the other classes the highest counts, not the sum over the number of classes"),
     ("multilabelsoftmargin multilabel", "'binary_cross_entropy': a logit and a target of 0 or 1 for each label"),
     ("binaryfocal focal sigmoidfocal", "'binary_focal_cross_entropy': the model's last layer has no sigmoid"),
     ("categoricalfocal categoricalfocalcrossentropy", "'focal_cross_entropy': labels, and no softmax in the model's last layer"),
@@ -36,6 +37,18 @@ LOSSES = hints(
     ("tripletmargin", "'triplet'"),
     ("cosine cosineembedding cosinedistance", "'cosine_similarity'"),
 )
+OPTIONS = hints(
+    ("fromlogits", "no option: outputs are logits"),
+    ("reduction sizeaverage reduce", "no option: the loss is the mean over the samples, with their weights"),
+    ("ignoreindex", "a weight of 0 for such positions: fit(..., sample_weight=mask)"),
+    ("weight weights", "'class_weights' of a loss, and fit(..., sample_weight=) for samples"),
+    ("posweight", "'positive_weight'"),
+    ("beta", "'delta'"),
+    ("threshold thresholds", "no option: the class that is at least as probable as the others counts"),
+    ("numclasses labels", "no option: classes are those of the outputs"),
+    ("nbins", "'bins'"),
+)
+"""For options of losses and metrics."""
 METRICS = hints(
     ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy accuracyscore", "'accuracy'"),
     (

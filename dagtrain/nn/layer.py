@@ -15,12 +15,15 @@ dataclass: its settings and nothing else.
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from dagtrain.arguments import flag
 from dagtrain.errors import ArgumentError, ShapeError, UnknownArgumentError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
@@ -109,7 +112,17 @@ class Layer(Hinted):
         """A new layer, which is made first and called then."""
         if not cls._takes_values and any(isinstance(v, Value) for a in args for v in (a if isinstance(a, list | tuple) else [a])):
             raise ArgumentError(f"{cls.__name__} is called with symbolic values where it takes settings: write {cls.__name__}(...)(x).")
-        return super().__new__(cls, *args, **kwargs)
+        made = super().__new__(cls, *args, **kwargs)
+        names, flags = _settings(cls.__init__)
+        twice = [setting for setting in names[: len(args)] if setting in kwargs]
+        if twice:
+            raise ArgumentError(f"{cls.__name__}: {twice[0]} is given twice: its arguments are {', '.join(names)}, in this order.")
+        for setting, value in (*zip(names, args, strict=False), *kwargs.items()):
+            if setting in flags:
+                flag(f"{cls.__name__}: {setting}", value)
+            elif setting == "name" and not (value is None or isinstance(value, str | Layer)):
+                raise ArgumentError(f"{cls.__name__}: name is a str, got {value!r}: its arguments are {', '.join(names)}, in this order.")
+        return made
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse a layer as the default of a field: all instances would share it."""
@@ -262,3 +275,11 @@ class Layer(Hinted):
         if name.startswith("_"):
             raise AttributeError(name)
         raise no_attribute(f"attribute of {type(self).__name__}", name, sorted({*dir(type(self)), *vars(self)}), hints.MODEL)
+
+
+@cache
+def _settings(init: Callable[..., None]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The arguments of a layer in their order, and those that are True or False."""
+    parameters = [p for p in inspect.signature(init).parameters.values() if p.name != "self"]
+    names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    return names, frozenset(p.name for p in parameters if p.annotation in ("bool", bool))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import is_whole
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Spec
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
@@ -126,6 +126,8 @@ class Sequential(Layer):
                     f"layer {name!r}: {type(layer).__name__} would drop the mask: it takes none, and is not per_position. Put a layer "
                     "that takes the mask and ends the positions before it, or leave out the mask."
                 )
+            if takes_mask and mask.dtype.kind == "f" and len(layer.input_names) > 2:  # floats would be a state there
+                raise DTypeError(f"layer {name!r}: the second input is a mask (booleans) or lengths (whole numbers), got {mask.dtype}.")
             x = c(layer, x, mask, name=name) if takes_mask else c(layer, x, name=name)
             pair = isinstance(x, tuple) and len(x) == 2 and x[1].dtype.kind != "f"  # floats are a state
             if pair and x[1].ndim < x[0].ndim and x[1].shape == x[0].shape[: x[1].ndim]:

@@ -136,11 +136,17 @@ def gathered_spec(a: Spec, *indices: Spec) -> Spec:
     return Spec((*shape, *a.shape[len(indices) :]), a.dtype)
 
 
+def _gather_kernel(a: Any, *indices: Any, out: Any = None, from_end: bool = True) -> Any:
+    if not from_end and any(i.size and i.min() < 0 for i in indices):
+        raise IndexError(f"a number is from 0 to {len(a) - 1}, got {min(i.min() for i in indices if i.size)}.")
+    return written(a[indices], out)
+
+
 _gather = Op(
     "gather",
-    lambda a, *indices, out=None: written(a[indices], out),
-    gathered_spec,
-    lambda g, y, a, *i: (_scatter(g, *i, shape=a.shape), *(None,) * len(i)),
+    _gather_kernel,
+    lambda a, *indices, **_: gathered_spec(a, *indices),
+    lambda g, y, a, *i, **_: (_scatter(g, *i, shape=a.shape), *(None,) * len(i)),
     (
         Sample((Draw((5, 3)), Draw((4,), 0, 5, "i8"))),
         Sample((Draw((5, 3)), Draw((4,), 0, 5, "i8"), Draw((4,), 0, 3, "i8"))),

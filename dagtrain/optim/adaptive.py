@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.arguments import flag
 from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
@@ -178,7 +179,7 @@ def rmsprop(
     ('second', 'first', 'velocity')
     """
     slots = ("second", *(["first"] if centered else []), *(["velocity"] if momentum else []))
-    settings = {"decay": decay, "epsilon": epsilon, "momentum": momentum, "centered": bool(centered)}
+    settings = {"decay": decay, "epsilon": epsilon, "momentum": momentum, "centered": flag("rmsprop: centered", centered)}
     return make("rmsprop", slots, _rmsprop, learning_rate=learning_rate, **settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dagtrain.arguments import fraction
+from dagtrain.arguments import flag, fraction
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
@@ -53,8 +53,9 @@ def sgd(learning_rate: Rate = 0.01, momentum: float = 0.0, nesterov: bool = Fals
     ('velocity',)
     """
     fraction("sgd: momentum", momentum)
+    flag("sgd: nesterov", nesterov)
     if momentum:
-        return make("sgd", ("velocity",), _with_momentum, learning_rate=learning_rate, momentum=momentum, nesterov=bool(nesterov))
+        return make("sgd", ("velocity",), _with_momentum, learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
     if nesterov:
         raise ArgumentError("sgd: nesterov=True needs momentum above 0, for instance momentum=0.9.")
     return make("sgd", (), _descend, learning_rate=learning_rate)

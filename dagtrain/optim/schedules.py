@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import not_negative, positive, whole
+from dagtrain.arguments import flag, not_negative, positive, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Rate, rate, rate_at, within_range
@@ -83,7 +83,8 @@ def exponential_decay(initial: float, rate: float, every: int = 1, staircase: bo
     >>> float(exponential_decay(1.0, 0.5, every=10)(20))
     0.25
     """
-    return _schedule("exponential_decay", _exponential, initial=initial, rate=rate, every=every, staircase=bool(staircase))
+    flag("exponential_decay: staircase", staircase)
+    return _schedule("exponential_decay", _exponential, initial=initial, rate=rate, every=every, staircase=staircase)
 
 
 @hinted

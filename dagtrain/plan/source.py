@@ -21,6 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dagtrain.backends import Backend
 from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Tensor
@@ -244,6 +246,8 @@ class _Writer:
 def _literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "(" + "".join(_literal(v) + ", " for v in value) + ")"
+    if isinstance(value, np.generic):
+        return repr(value.item())
     if isinstance(value, _SAFE):
         return repr(value)
     raise GraphError(f"an op's attribute is made of numbers, text and tuples of them, not {type(value).__name__}.")

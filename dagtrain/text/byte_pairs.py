@@ -18,6 +18,7 @@ from typing import Self
 
 from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError, DataError
+from dagtrain.hinting import hinted
 from dagtrain.text.vocabulary import SPECIAL, Vocabulary, texts_of
 
 __all__ = ["BytePairs"]
@@ -30,7 +31,7 @@ _BYTES = tuple(map(chr, range(256)))
 Pair = tuple[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BytePairs(Vocabulary):
     """A vocabulary of bytes and of merged pairs.
 
@@ -73,6 +74,7 @@ class BytePairs(Vocabulary):
         object.__setattr__(self, "merges", tuple((a, b) for a, b in self.merges))
 
     @classmethod
+    @hinted
     def learn(cls, texts: Iterable[str], merges: int = 1000, least: int = 2) -> Self:
         """Merge the most frequent pair of neighbours so many times; of pairs that are as frequent, the one that comes first in the texts.
 

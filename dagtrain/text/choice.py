@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, positive, whole
-from dagtrain.errors import NotFiniteError
+from dagtrain.arguments import fraction, is_whole, positive, whole
+from dagtrain.errors import ArgumentError, NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.ops import find
 from dagtrain.ops.random import derive
@@ -21,6 +21,12 @@ def log_probabilities(logits: Any, exclude: Collection[int] = ()) -> Array:
     z = np.array(logits, np.float64)
     if not np.isfinite(z).all():
         raise NotFiniteError("the model's logits hold NaN or infinity, so they choose no token.")
+    count = z.shape[-1]
+    wrong = [number for number in exclude if not is_whole(number) or not 0 <= number < count]
+    if wrong:
+        raise ArgumentError(f"exclude: {wrong[0]!r} is the number of no token: the model knows {count}.")
+    if len(set(exclude)) == count:
+        raise ArgumentError(f"exclude: all {count} tokens are excluded, so there is none to choose.")
     z[..., list(exclude)] = -np.inf
     z -= z.max(axis=-1, keepdims=True)
     logs: Array = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
@@ -56,6 +62,8 @@ def probabilities(
     >>> probabilities(logits, temperature=0.5, top_k=3).round(4)
     array([0.6897, 0.2483, 0.0621, 0.    ])
     """
+    if is_whole(temperature) and temperature == 0:
+        raise ArgumentError("temperature must be a finite number above 0, got 0: Decoder.greedy takes the likeliest token.")
     p = np.exp(log_probabilities(np.asarray(logits, np.float64) / positive("temperature", temperature), exclude))
     if top_k is None and nucleus is None:
         return p

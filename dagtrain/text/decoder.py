@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ from dagtrain.arguments import is_whole, not_negative, whole
 from dagtrain.backends.blas import guard
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
-from dagtrain.hinting import Hinted
+from dagtrain.hinting import Hinted, hinted
 from dagtrain.nn.checks import check_key
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.naming import nested
+from dagtrain.ops.random import key as new_key
 from dagtrain.text import beam
 from dagtrain.text.choice import draw, log_probabilities, probabilities
 from dagtrain.text.stepping import Ahead, Stepping
@@ -100,10 +102,14 @@ class Decoder(Hinted):
         weights: str = "trained",
     ) -> None:
         layer, nests = _weights(model, params, state, weights)
+        if not isinstance(vocabulary, Vocabulary | None):
+            raise ArgumentError(f"vocabulary is one of dagtrain.text, such as Words.learn(texts), got {vocabulary!r}.")
         vocabulary = getattr(layer, "vocabulary", None) if vocabulary is None else vocabulary
         self.vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else None
         known = self.vocabulary is not None
-        self.end = END if end is None and known else end
+        self.end = whole("end", end, 0) if end is not None else END if known else None
+        if exclude is not None and (isinstance(exclude, str) or not isinstance(exclude, Collection)):
+            raise ArgumentError(f"exclude takes several numbers of tokens, as in [0, 2], got {exclude!r}.")
         self.exclude = tuple(exclude) if exclude is not None else (PAD, START) if known else ()
         self._stepping = Stepping(layer, *nests, None if window is None else whole("window", window))
 
@@ -113,6 +119,12 @@ class Decoder(Hinted):
         """What the model says behind the prompts, and the number of rows."""
         whole("length", length)
         inputs = [np.asarray(part) for part in (inputs if isinstance(inputs, list | tuple) else [inputs])]
+        for part in inputs:
+            if not part.ndim or part.dtype.kind not in "biuf":
+                raise DataError(
+                    f"inputs are arrays with a row for each prompt, got {part.dtype} of shape {part.shape}; texts become numbers "
+                    "by encode_all of a vocabulary."
+                )
         rows = [self._numbers(prompt, i) for i, prompt in enumerate(self._each(prompts, inputs))]
         if not rows:
             raise DataError("there are no prompts.")
@@ -121,9 +133,8 @@ class Decoder(Hinted):
             raise DataError(f"there are {len(rows)} prompts, and inputs of {len(different)} rows: each prompt has a row.")
         with guard():
             ahead = self._stepping.read(rows, inputs, length)
-        wrong = [number for number in (*self.exclude, *([] if self.end is None else [self.end])) if not 0 <= number < ahead.logits.shape[1]]
-        if wrong:
-            raise ArgumentError(f"{wrong[0]} is the number of no token: the model knows {ahead.logits.shape[1]}.")
+        if self.end is not None and self.end >= ahead.logits.shape[1]:
+            raise ArgumentError(f"end: {self.end} is the number of no token: the model knows {ahead.logits.shape[1]}.")
         return ahead, len(rows)
 
     def _each(self, prompts: Any, inputs: Sequence[Array]) -> Sequence[Any]:
@@ -143,10 +154,15 @@ class Decoder(Hinted):
         numbers = np.asarray(prompt)
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise DataError(f"prompt {i} is a text or a list of whole numbers, got {numbers.dtype} of shape {numbers.shape}.")
+        count = math.inf if self.vocabulary is None else len(self.vocabulary)
+        wrong = numbers[(numbers < 0) | (numbers >= count)]
+        if wrong.size:
+            raise DataError(f"prompt {i} holds {wrong[0]}, which is the number of no token.")
         return numbers.astype(np.int32)
 
     # ---- results
 
+    @hinted
     def next_tokens(self, prompts: Any = None, inputs: Sequence[Any] = ()) -> Array:
         """The probability of each token behind each prompt, in float64 of shape (prompts, tokens).
 
@@ -159,6 +175,7 @@ class Decoder(Hinted):
         """
         return np.exp(log_probabilities(self._read(prompts, inputs, 1)[0].logits, self.exclude))
 
+    @hinted
     def greedy(self, prompts: Any = None, inputs: Sequence[Any] = (), *, length: int = 50) -> list[Decoded]:
         """The likeliest token, again and again; of tokens as likely, the first.
 
@@ -171,6 +188,7 @@ class Decoder(Hinted):
         """
         return self._follow(prompts, inputs, length, lambda logs, logits, i: logs.argmax(axis=-1).astype(np.int32))
 
+    @hinted
     def sample(
         self,
         prompts: Any = None,
@@ -194,12 +212,14 @@ class Decoder(Hinted):
             See `dagtrain.text.probabilities`.
         """
         check_key(key)
+        key = new_key(int(key)) if is_whole(key) else key
 
         def choose(logs: Array, logits: Array, i: int) -> Array:
             return draw(probabilities(logits, temperature, top_k, nucleus, self.exclude), key, i)
 
         return self._follow(prompts, inputs, length, choose)
 
+    @hinted
     def beam(
         self, prompts: Any = None, inputs: Sequence[Any] = (), *, length: int = 50, width: int = 4, length_penalty: float = 0.6
     ) -> list[list[Decoded]]:
@@ -251,6 +271,8 @@ def _weights(model: Any, params: Any, state: Any, which: str) -> tuple[Layer, tu
     if isinstance(model, Layer):
         if params is None:
             raise ArgumentError("Decoder takes a trainer, or a model with its weights: Decoder(model, params, state).")
+        if which != "trained":
+            raise ArgumentError(f"weights={which!r} is of a trainer: give those of a model as params and state.")
         return model, (params, {} if state is None else state)
     if not isinstance(getattr(model, "model", None), Layer) or params is not None:
         raise ArgumentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
+from dagtrain.hinting import hinted
 
 __all__ = ["mask_of", "pad"]
 
 
+@hinted
 def pad(sequences: Sequence[Any], length: int | None = None, value: float = 0, *, cut: bool = False) -> tuple[Array, Array]:
     """Sequences of different lengths as rows of one array, filled up at their ends, and their lengths.
 
@@ -60,7 +63,10 @@ def pad(sequences: Sequence[Any], length: int | None = None, value: float = 0, *
     if not cut and (lengths > most).any():
         row = int(np.argmax(lengths))
         raise DataError(f"pad: sequence {row} has {lengths[row]} positions, more than length={most}. Set a larger length, or cut=True.")
-    rows = np.full((len(arrays), most, *shapes.pop()), value, next(iter(dtypes), arrays[0].dtype))
+    dtype: Any = next(iter(dtypes), arrays[0].dtype)
+    if dtype.kind in "biu" and (not math.isfinite(value) or int(value) != value or np.asarray(int(value)).astype(dtype) != value):
+        raise DataError(f"pad: value={value!r} is no number of the sequences' dtype {dtype}: convert them with .astype(np.float32).")
+    rows = np.full((len(arrays), most, *shapes.pop()), value, dtype)
     for row, array in zip(rows, arrays, strict=True):
         row[: len(array)] = array[:most]
     return rows, np.minimum(lengths, most, dtype=np.int32)

@@ -69,6 +69,10 @@ class Stepping:
         self._begin = compiled(self._called("begin"))
         self._step = compiled(self._called("step") if self.has_state else self._in_window(self._called("forward")))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The model and its weights; the copy compiles anew."""
+        return Stepping, (self.model, *self._weights, self.window)
+
     def _called(self, method: str) -> Callable[..., Any]:
         """A method of the model as a function of weights and inputs."""
 

@@ -24,7 +24,7 @@ import numpy as np
 from dagtrain.arguments import is_whole, whole
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
-from dagtrain.hinting import Hinted
+from dagtrain.hinting import Hinted, hinted
 from dagtrain.text.padding import pad
 
 __all__ = ["END", "PAD", "SPECIAL", "START", "UNKNOWN", "Vocabulary", "load"]
@@ -80,6 +80,7 @@ class Vocabulary(Hinted):
 
     # ---- text to numbers
 
+    @hinted
     def encode(self, text: str, *, start: bool = False, end: bool = False) -> Array:
         """The numbers of a text's tokens, as int32; a token that is not in the vocabulary is `UNKNOWN`.
 
@@ -95,6 +96,7 @@ class Vocabulary(Hinted):
         numbers = [self.numbers.get(token, UNKNOWN) for token in self.split(text)]
         return np.array([START] * start + numbers + [END] * end, np.int32)
 
+    @hinted
     def encode_all(
         self, texts: Iterable[str], length: int | None = None, *, start: bool = False, end: bool = False, cut: bool = False
     ) -> tuple[Array, Array]:

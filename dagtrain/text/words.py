@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Self
 
 from dagtrain.arguments import flag
+from dagtrain.hinting import hinted
 from dagtrain.text.vocabulary import SPECIAL, Vocabulary, checked_tokens, frequent, texts_of
 
 __all__ = ["Characters", "Words"]
@@ -20,7 +21,7 @@ _CLOSES = re.compile(r" (?=[.,;:!?…)\]}])")
 _OPENS = re.compile(r"(?<=[(\[{]) ")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Characters(Vocabulary):
     """A vocabulary of characters; texts are normalised, so that é is one of them however it was written (Unicode's form C).
 
@@ -44,6 +45,7 @@ class Characters(Vocabulary):
         object.__setattr__(self, "tokens", checked_tokens("Characters", self.tokens))
 
     @classmethod
+    @hinted
     def learn(cls, texts: Iterable[str], size: int | None = None, least: int = 1) -> Self:
         """The characters of texts.
 
@@ -72,7 +74,7 @@ class Characters(Vocabulary):
         return "".join(tokens)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Words(Vocabulary):
     """A vocabulary of words and signs; texts are normalised as for `Characters`, and white space is one space.
 
@@ -101,6 +103,7 @@ class Words(Vocabulary):
         flag("Words: lower", self.lower)
 
     @classmethod
+    @hinted
     def learn(cls, texts: Iterable[str], size: int | None = None, least: int = 1, *, lower: bool = False) -> Self:
         """The words of texts; `size` and `least` as for `Characters.learn`."""
         split = cls((), lower).split

@@ -65,3 +65,9 @@ def test_what_cannot_be_made_says_where_it_came_from() -> None:
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_table_names_each_engine_as_it_names_itself(name: str) -> None:
     assert find_engine(name).load().name == name
+
+
+@pytest.mark.parametrize("engine", ["auto", "inline", "lanes"])
+def test_a_client_is_one_of_dask(engine: str) -> None:
+    with pytest.raises(ArgumentError, match=r"client is a Dask client, as Client\('tcp://host:8786'\).*, got 'tcp://127.0.0.1:1'"):
+        choose_engine(engine, None, "tcp://127.0.0.1:1")

@@ -50,6 +50,7 @@ def test_hints_call_what_there_is(module, pairs):
         (losses.find, "sparse_categorical_crossentropy", "cross_entropy"),
         (losses.find, "categorical_crossentropy", "cross_entropy"),
         (losses.find, "BinaryCrossentropy", "binary_cross_entropy"),
+        (losses.find, "MultiMarginLoss", "categorical_hinge"),
         (initializers.find, "kaiming", "he_uniform"),
     ],
 )
@@ -70,6 +71,20 @@ def test_the_hint(find, name, ours):
 )
 def test_names_of_losses_that_mean_the_same_are_taken(name, ours):
     assert losses.find(name) is losses.LOSSES[ours]
+
+
+@pytest.mark.parametrize(
+    ("find", "name", "option", "ours"),
+    [
+        (losses.find, "cross_entropy", "from_logits", "no option: outputs are logits"),
+        (losses.find, "mse", "reduction", "no option: the loss is the mean"),
+        (losses.find, "binary_cross_entropy", "pos_weight", "'positive_weight'"),
+        (metrics.find, "f1", "threshold", "no option: the class"),
+    ],
+)
+def test_options_of_losses_and_metrics(find, name, option, ours):
+    with pytest.raises(UnknownNameError, match=f"unknown option of [a-z0-9_]+ '{option}'. Here it is {ours}"):
+        find(name, **{option: 1})
 
 
 def test_one_hot_targets_have_another_hint_than_labels():

@@ -76,6 +76,7 @@ def test_the_error_says_what_is_wrong(forward, message):
 WRONG_CALLS = [
     (lambda m, p, s: m.apply(p, s, None), "the input 'x' is None, not an array"),
     (lambda m, p, s: m.apply(p, s, X.tolist()), r"the input 'x' is a list, not an array: np\.asarray"),
+    (lambda m, p, s: m.apply(p, s, np.ma.masked_array(X, X > 0)), "a masked array would lose its mask"),
     (lambda m, p, s: m.apply(p, s, X.astype(str)), "the input 'x' holds no numbers, but has dtype <U"),
     (lambda m, p, s: m.apply(p, None, X), "the states of a model are nested dicts of arrays, got None: params, state = model.init"),
     (lambda m, p, s: m.apply((p, s), {}, X), "the parameters of a model are nested dicts of arrays, got a tuple"),

@@ -81,5 +81,9 @@ def test_pictures_have_a_box_for_each_module_and_the_heads_in_training_alone():
 
 
 def test_widths_that_are_none_are_refused():
+    with pytest.raises(ArgumentError, match=r"MLP: units is a list of whole numbers from 1 up, as \[64, 64\], got 64"):
+        nn.models.MLP(64)
+    with pytest.raises(ArgumentError, match=r"ResNet: blocks is a list .*got 18"):
+        nn.models.ResNet(18)
     with pytest.raises(ArgumentError, match="GoogLeNet: width must be a finite number above 0"):
         nn.models.GoogLeNet(width=0)

@@ -211,7 +211,7 @@ def test_wrong_lists_of_layers():
     with pytest.raises(ArgumentError, match="at least one layer"):
         nn.Sequential([])
     with pytest.raises(ArgumentError, match="takes a list of layers"):
-        nn.Sequential(nn.Dense(3))
+        nn.Sequential(nn.Dense(3), nn.Dense(2))
     with pytest.raises(ArgumentError, match="number 1 is 'relu'"):
         nn.Sequential([nn.Dense(3), "relu"])
     with pytest.raises(ArgumentError, match="number 0 is <class"):

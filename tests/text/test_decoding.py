@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import dagtrain as dt
 from dagtrain.errors import ArgumentError, DataError, NotFiniteError, ShapeError
 from dagtrain.text import Decoder, probabilities
 from dagtrain.text.choice import draw, log_probabilities
+
+from ..each import each
 
 TOKENS, END = 5, 4
 TABLE = np.random.default_rng(1).normal(0, 1.5, (TOKENS, TOKENS, TOKENS)).astype("f4")
@@ -105,6 +108,13 @@ def test_results_of_a_state_and_of_a_window_are_the_same_and_do_not_depend_on_ot
     ]
 
 
+@each([Pairs(), Window(Pairs())])
+def test_a_copy_in_another_process_decodes_the_same(model):
+    one = decoder(model)
+    texts = [d.tokens.tolist() for d in one.greedy([[1], [2, 3]], length=6)]
+    assert [d.tokens.tolist() for d in pickle.loads(pickle.dumps(one)).greedy([[1], [2, 3]], length=6)] == texts
+
+
 def test_a_step_is_compiled_once():
     one = decoder()
     for method, options in ((one.greedy, {}), (one.sample, {"key": dt.key(1)}), (one.greedy, {})):
@@ -123,6 +133,7 @@ def test_draws_follow_the_key_and_the_probabilities():
     one = decoder()
     tokens = [[d.tokens.tolist() for d in one.sample([[1]] * 20, key=dt.key(seed), length=10)] for seed in (1, 1, 2)]
     assert tokens[0] == tokens[1] != tokens[2]
+    assert [d.tokens.tolist() for d in one.sample([[1]] * 20, key=1, length=10)] == tokens[0]
     assert len({tuple(t) for t in tokens[0]}) > 10  # rows draw for themselves
 
 
@@ -200,6 +211,14 @@ def test_mistakes_are_named():
         (lambda: one.sample([[1]], key=dt.key(0), temperature=0), ArgumentError, "temperature"),
         (lambda: one.sample([[1]], key=dt.key(0), nucleus=1.5), ArgumentError, "nucleus"),
         (lambda: one.sample([[1]], key=dt.key(0), top_k=0), ArgumentError, "top_k"),
+        (lambda: one.greedy(inputs=["one"]), DataError, r"got <U3 of shape \(\); texts become numbers by encode_all"),
+        (lambda: one.greedy([[-1]]), DataError, "prompt 0 holds -1, which is the number of no token"),
+        (lambda: decoder(exclude=[-1]).greedy([[1]]), ArgumentError, "exclude: -1 is the number of no token"),
+        (lambda: decoder(exclude=1), ArgumentError, r"as in \[0, 2\], got 1"),
+        (lambda: decoder(exclude=range(5)).greedy([[1]]), ArgumentError, "all 5 tokens are excluded"),
+        (lambda: decoder(end="<end>"), ArgumentError, "end must be a whole number"),
+        (lambda: decoder(vocabulary=["a"]), ArgumentError, r"vocabulary is one of dagtrain.text.*got \['a'\]"),
+        (lambda: decoder(weights="average"), ArgumentError, "'average' is of a trainer"),
         (lambda: window.greedy([[1]], [np.zeros((1, 2))]), ArgumentError, "has no method begin"),
         (lambda: one.greedy([[1]], [np.zeros((2, 2))]), DataError, "1 prompts, and inputs of 2 rows"),
         (lambda: decoder(end=7).greedy([[1]]), ArgumentError, "7 is the number of no token"),

@@ -67,6 +67,7 @@ def test_files_and_descriptions_hold_all_and_nothing_else(tmp_path):
     for vocabulary in [*ALL, text.Words.learn(["A b"], lower=True)]:
         vocabulary.save(file)
         assert text.load(file) == vocabulary == build(json.loads(json.dumps(describe(vocabulary))))
+        assert repr(vocabulary) == f"<{type(vocabulary).__name__} of {len(vocabulary):,} tokens>"
     record = json.loads(file.read_text())
     forged = [
         [],
@@ -104,6 +105,9 @@ def test_mistakes_are_named():
         (lambda: text.BytePairs.learn([""]), DataError, "nothing in the texts"),
         (lambda: text.pad([[1, 2], [[3]]]), DataError, "differ in time alone"),
         (lambda: text.pad([]), DataError, "no sequences"),
+        (lambda: text.pad([[1, 2], [3]], value=-1.5), DataError, "value=-1.5 is no number of the sequences' dtype int64"),
+        (lambda: text.pad([[1, 2], [3]], value=np.nan), DataError, "value=nan is no number"),
+        (lambda: text.pad([np.ones(1, "u1")], value=-1), DataError, "dtype uint8"),
         (lambda: text.mask_of([4], 3), ArgumentError, "from 0 to length=3"),
     ]
     for call, kind, message in mistakes:

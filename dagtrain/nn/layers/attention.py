@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import flag, fraction, is_whole, whole
+from dagtrain.arguments import fraction, is_whole, whole
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.context import Context
@@ -112,8 +112,6 @@ class MultiHeadAttention(Layer):
                 whole(f"{title}: {argument}", getattr(self, argument))
         fraction(f"{title}: dropout", self.dropout)
         object.__setattr__(self, "drop", Dropout(self.dropout))
-        for argument in ("use_bias", "use_causal_mask", "rotary", "return_attention_scores"):
-            flag(f"{title}: {argument}", getattr(self, argument))
         initializers.find(self.kernel_initializer)
         initializers.find(self.bias_initializer)
 
@@ -135,7 +133,8 @@ class MultiHeadAttention(Layer):
         for x in (query, value, key):
             if x.ndim != 3 or x.shape[0] != query.shape[0] or x.dtype.kind in "biu":
                 shapes = ", ".join(f"{a.dtype}{tuple(a.shape)}" for a in (query, value, key))
-                raise ShapeError(f"{self.title} takes floats of (samples, positions, features) with the same samples, got {shapes}.")
+                cure = " A mask is of booleans: mask.astype(bool)." if x.ndim != 3 and x.dtype.kind == "f" and x is not query else ""
+                raise ShapeError(f"{self.title} takes floats of (samples, positions, features) with the same samples, got {shapes}.{cure}")
         if key.shape[1] != value.shape[1]:
             raise ShapeError(f"{self.title}: key has {key.shape[1]} positions, value {value.shape[1]}: each key belongs to a value.")
         q, k = (self.heads(c, name, x, self._key_dim(query)) for name, x in (("query", query), ("key", key)))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import is_number, one_of, whole
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layers.by_lengths import ByLengths
 from dagtrain.nn.values import Values, apply_op, floating
@@ -232,6 +232,11 @@ class _Pixels(Augmentation):
 
     def changed(self, c: Context, x: Values, change: Callable[[Values, Values], Values]) -> Values:
         """`x`, in training changed by a number for each picture and limited to the range."""
+        if x.dtype.kind in "iu" and self.value_range is not None and self.ranged("value_range", self.value_range)[1] <= 1:
+            raise DTypeError(
+                f"{self.title}: pictures of {x.dtype} do not fit value_range={self.value_range!r}: put Rescaling(1 / 255) before, or give "
+                "value_range=(0, 255)."
+            )
         x = self.pictures(c, x)
         if not c.training:
             return x

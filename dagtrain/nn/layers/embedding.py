@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import flag, whole
+from dagtrain.arguments import whole
 from dagtrain.errors import DTypeError
 from dagtrain.nn import initializers
 from dagtrain.nn.context import Context
@@ -66,7 +66,6 @@ class Embedding(Layer):
         whole(f"{title}: input_dim", self.input_dim)
         whole(f"{title}: output_dim", self.output_dim)
         initializers.find(self.embeddings_initializer)
-        flag(f"{title}: mask_zero", self.mask_zero)
 
     @property
     def detail(self) -> str:
@@ -80,7 +79,7 @@ class Embedding(Layer):
         """The rows, of shape (..., output_dim); with `mask_zero` also the mask."""
         if x.dtype.kind not in "iu":
             raise DTypeError(f"{self.name or 'Embedding'} takes whole numbers from 0 to {self.input_dim - 1:,}, got {x.dtype}.")
-        rows = apply_op(find_op("gather"), self._embeddings(c), x)
+        rows = apply_op(find_op("gather"), self._embeddings(c), x, from_end=False)
         return (rows, x != 0) if self.mask_zero else rows
 
     def logits(self, c: Context, h: Values) -> Values:

@@ -10,6 +10,7 @@ import numpy as np
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layers.by_lengths import ByLengths, times
+from dagtrain.nn.masks import mask_of
 from dagtrain.nn.spatial.geometry import Numbers
 from dagtrain.nn.values import Values, floating
 
@@ -40,6 +41,11 @@ class _Global(ByLengths):
         """The lengths' axes."""
         return tuple(range(1, self.lengths + 1))
 
+    def masked(self, c: Context, x: Values, mask: Values) -> tuple[Values, Values]:
+        """`x` in floats, and which of its positions count."""
+        x = floating(self.checked(x), c.dtype)
+        return x, mask_of(self.title, mask, x)[..., None]
+
 
 class _GlobalAverage(_Global):
     detail = "mean"
@@ -60,13 +66,23 @@ class _GlobalMax(_Global):
 class GlobalAveragePooling1D(_GlobalAverage):
     """The mean over the length: (samples, channels), with `keepdims` (samples, 1, channels).
 
+    With a mask, or the length of each sequence, as second input the mean is over these positions; a sample without any gets zeros.
+
     Examples
     --------
-    >>> GlobalAveragePooling1D().output_spec((1, 8, 2)).shape
-    (1, 2)
+    >>> GlobalAveragePooling1D().apply({}, {}, np.array([[[1.0], [3.0], [8.0]]]), np.array([2]))[0]
+    array([[2.]])
     """
 
     lengths = 1
+
+    def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
+        """The mean of each channel of a sample."""
+        if mask is None:
+            return super().forward(c, x)
+        x, seen = self.masked(c, x, mask)
+        count = np.sum(seen.astype(x.dtype), axis=1, keepdims=self.keepdims)
+        return np.sum(np.where(seen, x, 0), axis=1, keepdims=self.keepdims) / np.maximum(count, 1)
 
 
 class GlobalAveragePooling2D(_GlobalAverage):
@@ -94,7 +110,7 @@ class GlobalAveragePooling3D(_GlobalAverage):
 
 
 class GlobalMaxPooling1D(_GlobalMax):
-    """The maximum over the length; equal maxima share the derivative. `keepdims` as of `GlobalAveragePooling1D`.
+    """The maximum over the length; equal maxima share the derivative. `keepdims` and a mask as of `GlobalAveragePooling1D`.
 
     Examples
     --------
@@ -103,6 +119,14 @@ class GlobalMaxPooling1D(_GlobalMax):
     """
 
     lengths = 1
+
+    def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
+        """The greatest element of each channel of a sample."""
+        if mask is None:
+            return super().forward(c, x)
+        x, seen = self.masked(c, x, mask)
+        greatest = np.max(np.where(seen, x, -np.inf), axis=1, keepdims=self.keepdims)
+        return np.where(np.any(seen, axis=1, keepdims=self.keepdims), greatest, 0)
 
 
 class GlobalMaxPooling2D(_GlobalMax):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
@@ -35,7 +35,12 @@ class _Merge(Layer):
             raise ArgumentError(f"{kind} takes two inputs or more, as in {kind}()([a, b]), got {len(inputs)}.")
         if len({x.shape for x in inputs}) > 1:
             raise ShapeError(f"{kind} takes inputs of one shape, got {', '.join(str(x.shape) for x in inputs)}.")
-        return reduce(type(self).combine, inputs)
+        return reduce(type(self).combine, _alike(c, inputs))
+
+
+def _alike(c: Context, inputs: Sequence[Values]) -> list[Values]:
+    """Inputs in the floats of the model, if one of them is of floats."""
+    return [floating(x, c.dtype) if any(one.dtype.kind == "f" for one in inputs) else x for x in inputs]
 
 
 class Add(_Merge):
@@ -164,7 +169,7 @@ class Concatenate(Layer):
             raise ShapeError(
                 f"Concatenate takes inputs that differ in axis {self.axis} alone, got {', '.join(str(x.shape) for x in inputs)}."
             )
-        return np.concatenate(inputs, axis=axis)
+        return np.concatenate(_alike(c, inputs), axis=axis)
 
 
 OPERATORS.fill({"+": Add, "-": Subtract, "*": Multiply})

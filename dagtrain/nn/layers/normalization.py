@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
+from dagtrain.nn.masks import mask_of
 from dagtrain.nn.values import Values, apply_parts, floating
 from dagtrain.ops import find as find_op
 
@@ -29,8 +30,8 @@ class BatchNorm(Layer):
     times it, and its momentum is one minus this one). Where it is not trainable, it uses the running statistics in training too, and leaves
     them.
 
-    Called with a mask of positions as second input, the positions outside it count in no statistics; a shard without any uses the running
-    statistics and leaves them.
+    Called with a mask of positions, or the length of each sequence, as second input, the positions outside it count in no statistics; a
+    shard without any uses the running statistics and leaves them.
 
     Source: Ioffe and Szegedy, "Batch normalization", arXiv:1502.03167, algorithm 1.
 
@@ -73,7 +74,7 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         fraction(f"{self.name or 'BatchNorm'}: momentum", self.momentum)
-        positive(f"{self.name or 'BatchNorm'}: epsilon", self.epsilon)
+        _small(f"{self.name or 'BatchNorm'}: epsilon", self.epsilon)
 
     def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
         """The normalised batch; in training, the running statistics follow it."""
@@ -106,6 +107,8 @@ def _masked_moments(x: Values, mask: Values, mean: Values, variance: Values) -> 
     """Mean and variance over the positions of a mask; these ones where it has none."""
     if tuple(mask.shape) != tuple(x.shape[: mask.ndim]) or not 0 < mask.ndim < x.ndim:
         raise ShapeError(f"BatchNorm: a mask has the first axes of x, of shape {tuple(x.shape)}, got {tuple(mask.shape)}.")
+    if mask.ndim == 1 and mask.dtype.kind in "iu" and x.ndim > 2:
+        mask = mask_of("BatchNorm", mask, x)
     weights = (mask if mask.dtype == bool else mask > 0).astype(x.dtype).reshape((*mask.shape, *(1,) * (x.ndim - mask.ndim)))
     axes = tuple(range(x.ndim - 1))
     count = np.sum(weights) * math.prod(x.shape[mask.ndim : -1])
@@ -128,7 +131,7 @@ class _SampleNorm(Layer):
 
     def __post_init__(self) -> None:
         title, axes = self.name or type(self).__name__, self.axes
-        positive(f"{title}: epsilon", self.epsilon)
+        _small(f"{title}: epsilon", self.epsilon)
         if not axes or not all(is_whole(a) and a for a in axes):
             raise ArgumentError(f"{title}: axis is a whole number other than 0 (the samples), or several of them, got {self.axis!r}.")
 
@@ -276,7 +279,7 @@ class GroupNorm(Layer):
     def __post_init__(self) -> None:
         if self.groups != -1:
             whole(f"{self.name or 'GroupNorm'}: groups (if not -1)", self.groups)
-        positive(f"{self.name or 'GroupNorm'}: epsilon", self.epsilon)
+        _small(f"{self.name or 'GroupNorm'}: epsilon", self.epsilon)
 
     @property
     def detail(self) -> str:
@@ -340,6 +343,13 @@ class LocalResponseNorm(Layer):
         """The normalised samples."""
         _features("LocalResponseNorm", x)
         return spatial.local_response_norm(floating(x, c.dtype), self.size, self.alpha, self.beta, self.k)
+
+
+def _small(name: str, value: Any) -> None:
+    """Raise ArgumentError for what is no epsilon, above all a number of features."""
+    if is_whole(value) and value > 0:
+        raise ArgumentError(f"{name} is a small number such as 1e-5, got {value!r}; the number of features is that of the input.")
+    positive(name, value)
 
 
 def _features(kind: str, x: Values) -> tuple[int, ...]:

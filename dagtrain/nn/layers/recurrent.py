@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dagtrain.arguments import flag, fraction, whole
+from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Tensor
 from dagtrain.nn import activations, initializers
@@ -61,8 +61,6 @@ class Recurrent(Layer):
             initializers.find(initializer)
         fraction(f"{title}: dropout", self.dropout)
         fraction(f"{title}: recurrent_dropout", self.recurrent_dropout)
-        for field in ("use_bias", "return_sequences", "return_state", "go_backwards"):
-            flag(f"{title}: {field}", getattr(self, field))
 
     @property
     def detail(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dagtrain.arguments import one_of
-from dagtrain.errors import ShapeError
+from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layers.by_lengths import ByLengths, times
@@ -89,6 +89,8 @@ class UpSampling3D(_UpSampling):
 class _Border(ByLengths):
     def widths(self, what: str, border: PaddingArgument) -> tuple[tuple[int, int], ...]:
         """Elements before and after each length."""
+        if isinstance(border, str):
+            raise ArgumentError(f"{self.title}: {what} is a whole number, or for each length a number or a pair, got {border!r}.")
         one = (1,) * self.lengths
         border = (border,) if self.lengths == 1 and isinstance(border, tuple | list) else border
         return pads(f"{self.title}: {what}", border, one, one, one, one)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import flag, is_number
+from dagtrain.arguments import is_number
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
@@ -151,9 +151,6 @@ class Temperature(Layer):
     offset: bool = False
     name: str | None = None
     detail = "after training"
-
-    def __post_init__(self) -> None:
-        flag(f"{self.name or 'Temperature'}: offset", self.offset)
 
     def forward(self, c: Context, x: Values) -> Values:
         """The logits in training, the calibrated ones else."""

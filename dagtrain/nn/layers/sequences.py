@@ -170,8 +170,8 @@ class Masking(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if not is_number(self.mask_value):
-            raise ArgumentError(f"{self.name or 'Masking'}: mask_value is a number, got {self.mask_value!r}.")
+        if not is_number(self.mask_value) or np.isnan(self.mask_value):  # no number is equal to NaN
+            raise ArgumentError(f"{self.name or 'Masking'}: mask_value is a number, got {self.mask_value!r}: np.nan_to_num fills gaps.")
 
     @property
     def detail(self) -> str:

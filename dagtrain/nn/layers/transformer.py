@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dagtrain.arguments import flag, fraction, whole
+from dagtrain.arguments import fraction, whole
+from dagtrain.errors import DTypeError
 from dagtrain.nn import activations
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.context import Context
@@ -85,7 +86,6 @@ class TransformerBlock(Layer):
         title = self.name or "TransformerBlock"
         if self.intermediate_dim is not None:
             whole(f"{title}: intermediate_dim", self.intermediate_dim)
-        flag(f"{title}: normalize_first", self.normalize_first)
         activations.find(self.activation)
         fraction(f"{title}: dropout", self.dropout)
         attention = MultiHeadAttention(
@@ -103,6 +103,8 @@ class TransformerBlock(Layer):
 
     def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
         """The positions, of the shape of x."""
+        if mask is not None and mask.dtype.kind == "f":  # the attention would take it for values
+            raise DTypeError(f"{self.name or 'TransformerBlock'}: a mask is of booleans, got {mask.dtype}: mask.astype(bool).")
         before = c(self.attention_norm, x) if self.normalize_first else x
         return self._dense(c, x, c(self.attention, before, *(() if mask is None else (mask,))))
 

@@ -107,6 +107,10 @@ def _of_pixels(values: Values) -> Values:
     return values.reshape((*values.shape, 1))
 
 
+_TURNS = "full turns (20 degrees are 20 / 360)"
+_PARTS = {"factor": _TURNS, "rotation": _TURNS, "height_factor": "parts of the height", "width_factor": "parts of the width"}
+
+
 class _Warp(Augmentation):
     fill_mode: str
     fill_value: float
@@ -123,6 +127,8 @@ class _Warp(Augmentation):
             value = getattr(self, argument)
             if value is not None and self.ranged(argument, value)[0] <= -1 and argument in self.zooms:
                 raise ArgumentError(f"{self.title}: {argument} is above -1, got {value!r}.")
+            if argument in _PARTS and argument not in self.zooms and max(map(abs, self.ranged(argument, value))) > 1:
+                raise ArgumentError(f"{self.title}: {argument} is in {_PARTS[argument]}, from -1 to 1, got {value!r}.")
 
     def drawn(self, c: Context, x: Values, argument: str) -> Values:
         """A number for each picture, from the range of an argument; none is drawn where it is one number."""

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, not_negative, one_of, positive, whole
-from dagtrain.errors import ArgumentError
+from dagtrain.arguments import fraction, not_negative, positive, whole
+from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.graph import Tensor, refuse_masked
 from dagtrain.nn import hints
 from dagtrain.nn.calls import naming
@@ -139,7 +139,8 @@ def expect_logits(name: str, outputs: Values, squashing: str) -> None:
 def _check_options(name: str, options: dict[str, Any]) -> None:
     names = [p.name for p in inspect.signature(LOSSES[name].function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option, value in options.items():
-        one_of(f"option of {name}", option, names)
+        if option not in names:
+            raise UnknownNameError.of(f"option of {name}", option, names or ["none"], hints.OPTIONS)
         if option == "label_smoothing":
             fraction(f"{name}: {option}", value, one=True)
         elif option in ("class_weights", "class_factors"):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import fraction, one_of, whole
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Array, Spec, Tensor, refuse_masked, spec_of
 from dagtrain.nn import hints, losses
 from dagtrain.nn.calls import naming
@@ -228,7 +228,9 @@ def _with_options(metric: Metric, options: dict[str, Any]) -> Metric:
     if not known:
         raise ArgumentError(f"{name} has no options, got {sorted(options)}.")
     for option, value in options.items():
-        _CHECKS[one_of(f"option of {name}", option, known)](f"{name}: {option}", value)
+        if option not in known:
+            raise UnknownNameError.of(f"option of {name}", option, known, hints.OPTIONS)
+        _CHECKS[option](f"{name}: {option}", value)
     if "k" in options:
         name = f"top_{options['k']}_accuracy"
     elif options.get("average", "auto") != "auto":

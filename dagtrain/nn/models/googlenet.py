@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dagtrain.arguments import positive, whole
+from dagtrain.hinting import hinted
 from dagtrain.nn.layers import (
     Activation,
     AveragePooling2D,
@@ -85,6 +86,7 @@ def _head(x: Value, filters: int, units: int, classes: int, name: str, batch_nor
     return result
 
 
+@hinted
 def GoogLeNet(
     classes: int = 1000,
     input_shape: Sequence[int] = (224, 224, 3),

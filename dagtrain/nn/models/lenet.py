@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagtrain.hinting import hinted
 from dagtrain.nn.layers import AveragePooling2D, Conv2D, Dense, Flatten
 from dagtrain.nn.sequential import Sequential
 
 __all__ = ["LeNet5"]
 
 
+@hinted
 def LeNet5(classes: int = 10, input_shape: Sequence[int] = (28, 28, 1)) -> Sequential:
     """Two convolutions with pooling and three dense layers, in the form that is common today.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagtrain.arguments import is_whole, wholes
+from dagtrain.hinting import hinted
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Dropout
@@ -12,6 +14,7 @@ from dagtrain.nn.sequential import Sequential
 __all__ = ["MLP"]
 
 
+@hinted
 def MLP(
     units: Sequence[int] = (128,),
     classes: int = 10,
@@ -40,6 +43,6 @@ def MLP(
     235146
     """
     layers: list[Layer] = []
-    for n in units:
+    for n in wholes("MLP: units", units if is_whole(units) else list(units)):
         layers += [Dense(n, activation), *([Dropout(dropout)] if dropout else [])]
     return Sequential([*layers, Dense(classes)], input_shape=input_shape)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagtrain.arguments import whole
+from dagtrain.arguments import is_whole, wholes
+from dagtrain.hinting import hinted
 from dagtrain.nn.layers import Activation, BatchNorm, Conv2D, Dense, GlobalAveragePooling2D
 from dagtrain.nn.model import Model
 from dagtrain.nn.symbolic import Input, Value
@@ -27,6 +28,7 @@ def _block(x: Value, filters: int, strides: int, name: str) -> Value:
     return result
 
 
+@hinted
 def ResNet(blocks: Sequence[int] = (3, 3, 3), filters: int = 16, classes: int = 10, input_shape: Sequence[int] = (32, 32, 3)) -> Model:
     """A residual network of stages of blocks of two convolutions; by default ResNet-20 for pictures of 32 × 32.
 
@@ -53,7 +55,7 @@ def ResNet(blocks: Sequence[int] = (3, 3, 3), filters: int = 16, classes: int = 
     """
     x = Input(tuple(input_shape), name="x")
     y = Activation("relu")(_normalized(x, filters, 3))
-    for stage, count in enumerate(blocks):
-        for block in range(whole("ResNet: blocks", count)):
+    for stage, count in enumerate(wholes("ResNet: blocks", blocks if is_whole(blocks) else list(blocks))):
+        for block in range(count):
             y = _block(y, filters * 2**stage, 2 if stage and not block else 1, f"stage_{stage + 1}_block_{block + 1}")
     return Model(x, Dense(classes)(GlobalAveragePooling2D()(y)))

@@ -5,7 +5,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import nn
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
 from dagtrain.functional import value_and_grad
 from dagtrain.nn.layers.positions import rotated
 from dagtrain.trace.tree import map_leaves
@@ -182,6 +182,8 @@ def test_mistakes_are_named():
         (lambda: nn.MultiHeadAttention(2).init(dt.key(0), X, Y[:2]), ShapeError, "the same samples"),
         (lambda: nn.MultiHeadAttention(2).init(dt.key(0), X, Y, X), ShapeError, "key has 5 positions, value 7"),
         (lambda: nn.MultiHeadAttention(2).init(dt.key(0), X, np.ones((3, 4), bool)), ShapeError, r"here \(3, 2, 5, 5\); got \(3, 4\)"),
+        (lambda: nn.MultiHeadAttention(2).init(dt.key(0), X, np.ones((3, 5), "f4")), ShapeError, "A mask is of booleans: mask.astype"),
+        (lambda: nn.TransformerBlock(2).init(dt.key(0), X, np.ones((3, 5, 5), "f4")), DTypeError, "a mask is of booleans, got float32"),
         (lambda: nn.PositionEmbedding(4).init(dt.key(0), X), ShapeError, "5 positions is longer than max_length=4"),
         (lambda: nn.TransformerBlock(2, activation="gelo"), UnknownNameError, "gelu"),
         (lambda: nn.models.TransformerLM(9, positions="none"), UnknownNameError, "unknown positions of TransformerLM"),

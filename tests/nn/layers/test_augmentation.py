@@ -5,7 +5,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import nn
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
 from dagtrain.nn.layers.warping import warped
 from dagtrain.ops.random import key
 from dagtrain.plan.interpret import interpret
@@ -106,6 +106,9 @@ def test_crops_are_parts_and_squares_cover_what_they_should():
     (lambda: nn.RandomRotation(0.1, "mirror"), UnknownNameError, "unknown fill_mode of RandomRotation: 'mirror'"),
     (lambda: nn.RandomZoom((-1.0, 0.5)), ArgumentError, "RandomZoom: height_factor is above -1"),
     (lambda: nn.RandomAffine(zoom=1.0), ArgumentError, "RandomAffine: zoom is above -1"),
+    (lambda: nn.RandomRotation(30), ArgumentError, r"factor is in full turns \(20 degrees are 20 / 360\), from -1 to 1, got 30"),
+    (lambda: nn.RandomTranslation(4, 4), ArgumentError, "height_factor is in parts of the height, from -1 to 1, got 4"),
+    (lambda: nn.RandomBrightness(0.1).init(dt.key(0), np.ones((1, 2, 2, 3), "u1")), DTypeError, "pictures of uint8 do not fit"),
     (lambda: nn.MixUp(0), ArgumentError, "MixUp: alpha"),
 ])  # fmt: skip
 def test_mistakes_are_named(mistake, kind, words):

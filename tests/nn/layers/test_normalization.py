@@ -1,5 +1,7 @@
 """BatchNorm and LayerNorm."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,28 @@ def test_float32_stays_float32(layer):
         assert {node.dtype for node in graph.nodes if not node.spec.parts} == {np.dtype("f4")}
 
 
+@pytest.mark.parametrize("epsilon", [np.float32(0.125), np.float64(0.125)])
+def test_settings_may_be_numbers_of_numpy(epsilon):
+    layer, x = nn.LayerNorm(epsilon=epsilon), np.random.default_rng(0).normal(size=(2, 4)).astype("f4")
+    params, state = layer.init(key(0), x)
+    outputs = dt.compile(lambda x: layer.apply(params, state, x)[0])(x)
+    np.testing.assert_allclose(outputs, nn.LayerNorm(epsilon=0.125).apply(params, state, x)[0], rtol=1e-6)
+
+
+def test_a_mask_may_be_the_lengths():
+    x, lengths = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("f4"), np.array([1, 3])
+    layer = nn.BatchNorm()
+    params, state = layer.init(key(0), x, lengths)
+    outputs, after = layer.apply(params, state, x, lengths, training=True)
+    masked, same = layer.apply(params, state, x, np.arange(3) < lengths[:, None], training=True)
+    np.testing.assert_array_equal(outputs, masked)
+    np.testing.assert_array_equal(after["mean"], same["mean"])
+
+
 def test_errors():
+    for layer in (nn.LayerNorm, nn.RMSNorm, functools.partial(nn.GroupNorm, 4)):
+        with pytest.raises(ArgumentError, match="the number of features is that of the input"):
+            layer(64)
     with pytest.raises(ArgumentError, match="momentum must be"):
         nn.BatchNorm(momentum=1.0)
     with pytest.raises(ArgumentError, match="epsilon must be"):

@@ -115,6 +115,13 @@ def test_values_gradients_and_parameters_are_those_of_torch(
         np.testing.assert_allclose(result, other.grad.numpy(), **close)
 
 
+def test_whole_numbers_are_merged_in_the_floats_of_the_model() -> None:
+    numbers, floats = np.ones((2, 3), "i8"), np.ones((2, 3), "f4")
+    for layer in (nn.Add(), nn.Maximum(), nn.Concatenate()):
+        assert layer.apply({}, {}, numbers, floats)[0].dtype == np.float32
+        assert layer.apply({}, {}, numbers, numbers)[0].dtype == np.int64
+
+
 def test_a_mask_of_batch_norm_leaves_out_positions_that_may_hold_anything() -> None:
     x = np.random.default_rng(0).normal(size=LINE)
     hidden = np.where(MASK[..., None], x, np.nan)
@@ -152,6 +159,9 @@ def test_a_sequential_hands_batch_norm_its_mask() -> None:
     (lambda: nn.Reshape((4, 4)).output_spec((2, 3)), ShapeError, r"have 3 elements, which do not fit \(4, 4\)"),
     (lambda: nn.Permute((0, 1)), ArgumentError, "dims are the axes 1, 2, … in their new order"),
     (lambda: nn.Permute((2, 1)).output_spec((2, 3)), ShapeError, "are those of samples with 2 axes"),
+    (lambda: nn.Permute(2, 1), ArgumentError, "Permute: name is a str, got 1: its arguments are dims, name, in this order"),
+    (lambda: nn.Dense(3, 4), ArgumentError, "an activation is a name, a function or None, got 4: layers take the number of features from"),
+    (lambda: nn.Masking(np.nan), ArgumentError, "Masking: mask_value is a number, got nan"),
     (lambda: nn.RepeatVector(3).output_spec((2, 3, 4)), ShapeError, "takes samples with one axis"),
     (lambda: nn.Residual([nn.Dense(3)]), ArgumentError, r"Residual takes a layer, as in Residual\(Sequential"),
     (lambda: nn.Residual(nn.Dense(3)).output_spec((2, 4)), ShapeError, r"made \(2, 3\), and \(2, 4\) is beside it. Give shortcut="),

@@ -12,7 +12,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import nn
-from dagtrain.errors import ArgumentError, ShapeError, UnknownArgumentError, UnknownNameError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownArgumentError, UnknownNameError
 from dagtrain.transform.gradient import gradient
 
 from ...each import each
@@ -239,6 +239,7 @@ def test_a_state_goes_on_in_the_next_batch_but_where_a_row_begins_anew() -> None
     (lambda: nn.LSTM(3).output_spec((2, 5)), ShapeError, r"LSTM takes \(samples, steps, features\), got \(2, 5\): reshape x"),
     (lambda: nn.LSTM(3).output_spec((2, 5, 4), dt.Spec((2, 4), np.dtype(bool))), ShapeError, r"\(2, 5\), and lengths.*got bool \(2, 4\)"),
     (lambda: nn.LSTM(3).output_spec((2, 5, 4), (2, 4)), ShapeError, r"initial_state is .*\(2, 3\), got float32 \(2, 4\)"),
+    (lambda: nn.Sequential([nn.LSTM(5)]).output_spec((2, 5, 4), (2, 5)), DTypeError, "the second input is a mask .* got float32"),
     (lambda: nn.Bidirectional(nn.Dense(3)), ArgumentError, "Bidirectional takes an LSTM, a GRU or a SimpleRNN that goes forwards"),
     (lambda: nn.Bidirectional(nn.GRU(3), "add"), UnknownNameError, "merge_mode of Bidirectional 'add'.*Known: ave, concat, mul, sum"),
     (lambda: nn.Bidirectional(nn.GRU(3), backward_layer=nn.GRU(3)), ArgumentError, "with go_backwards=True, got GRU"),

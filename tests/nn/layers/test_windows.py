@@ -155,6 +155,8 @@ def test_operations_of_a_convolution_are_counted() -> None:
     (lambda: nn.Conv2D(4, (3, 3, 3)), ArgumentError, r"Conv2D: kernel_size is one number, or one for each of 2 lengths"),
     (lambda: nn.Conv2D(4, 3, padding="full"), UnknownNameError, "Conv2D: padding 'full'.*Known: same, valid"),
     (lambda: nn.Conv2D(4, 3, padding="causal"), UnknownNameError, "causal"),
+    (lambda: nn.Conv2D(3, 16, kernel_size=3), ArgumentError, "kernel_size is given twice: its arguments are filters, kernel_size"),
+    (lambda: nn.ZeroPadding2D("same"), ArgumentError, "ZeroPadding2D: padding is a whole number, or for each length"),
     (lambda: nn.Conv2D(4, 3, padding=(1, 2, 3)), ArgumentError, r"for each of 2 lengths a number or a pair \(before, after\)"),
     (lambda: nn.Conv2D(4, 3, 2), ArgumentError, "after kernel_size comes the activation, got 2: write strides=2"),
     (lambda: nn.Conv2D(4, 3, groups=3), ArgumentError, "4 filters do not divide into 3 groups"),
@@ -171,3 +173,18 @@ def test_operations_of_a_convolution_are_counted() -> None:
 def test_mistakes_are_named(mistake: Callable[[], Any], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         mistake()
+
+
+@pytest.mark.parametrize(("layer", "reduced"), [(nn.GlobalAveragePooling1D, np.mean), (nn.GlobalMaxPooling1D, np.max)])
+def test_pooling_over_the_positions_of_a_mask(layer, reduced):
+    x, tokens = np.random.default_rng(0).normal(size=(3, 4, 2)) - 5, np.array([[1, 2, 3, 4], [3, 1, 0, 0], [0, 0, 0, 0]])
+    x[1, 2:] = np.nan  # what is outside of the mask may be anything
+    expected = np.stack([reduced(x[0], axis=0), reduced(x[1, :2], axis=0), np.zeros(2)])
+    for mask in (tokens > 0, np.array([4, 2, 0])):
+        np.testing.assert_allclose(layer().apply({}, {}, x, mask)[0], expected)
+    slopes = dt.grad(lambda x: np.sum(layer(keepdims=True).apply({}, {}, x, tokens > 0)[0]))(x)
+    np.testing.assert_allclose(slopes.sum(axis=1), [[1, 1], [1, 1], [0, 0]])
+    model = nn.Sequential([nn.Embedding(5, 2, mask_zero=True), layer(), nn.Dense(3)])
+    params, state = model.init(dt.key(0), tokens)
+    longer = np.pad(tokens, ((0, 0), (0, 3)))
+    np.testing.assert_allclose(*(model.apply(params, state, numbers)[0] for numbers in (tokens, longer)), rtol=1e-5)
