@@ -67,11 +67,10 @@ def test_two_killed_workers(client, kill_at, mixed):
 
 def test_all_workers_killed_at_once(client, kill_at, digits, mixed):
     """Their nannies start them again; Dask computes data and state again from the graph."""
-    mark, workers = kill_at("gradient", 5, others=2), client.cluster.scheduler_info
+    mark = kill_at("gradient", 5, others=2)
     history = mixed.fit(mixed.trainer(engine="scheduler"), validation_data=digits[2:])
     assert os.path.exists(mark)
     assert history.fingerprint == mixed.inline.fingerprint
-    assert client.cluster.scheduler_info is workers, "the cluster cannot follow its workers in a list that others replace"
 
 
 def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
@@ -138,7 +137,7 @@ def test_work_that_is_always_lost_is_repeated_and_then_an_error(threads, monkeyp
 
 
 def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
-    lost = []
+    lost, workers = [], threads.cluster.scheduler_info
     submit = ClusterSession._submit
 
     def losing(self, graph, keys, **annotations):
@@ -160,6 +159,7 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     assert history.events[0].kind == "repeated"
     assert steps == [1, 2, 3, 4] * 2
     assert history.fingerprint == mixed.inline.fingerprint
+    assert threads.cluster.scheduler_info is workers, "the cluster cannot follow its workers in a list that others replace"
 
 
 def test_a_client_that_is_restarted_between_steps(local_cluster, mixed):
